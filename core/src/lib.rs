@@ -1,0 +1,1 @@
+//! Words that all of Hearth shares, without I/O.

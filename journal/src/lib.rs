@@ -1,0 +1,1 @@
+//! The commit-ordered log: group commit, positions, fan-out.

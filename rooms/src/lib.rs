@@ -1,0 +1,1 @@
+//! The event DAG: build, authorise, resolve, persist, read history.

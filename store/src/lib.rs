@@ -1,0 +1,1 @@
+//! Every line of SQL, the pool and the private PostgreSQL.

@@ -1,0 +1,1 @@
+//! One diff engine, three faces: /sync, sliding sync, WebSocket.
