@@ -1,0 +1,29 @@
+-- Whose database this is, and which binaries may use it.
+CREATE TABLE hearth (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    server_name text NOT NULL,
+    -- The oldest schema number a binary must know to run on this database.
+    minimum_compatible integer NOT NULL DEFAULT 1
+);
+
+-- The head of the log. Its row is read and moved only under the log's advisory lock.
+CREATE TABLE log_head (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    -- Grows when positions may have been handed out twice (fail-over, restore).
+    epoch bigint NOT NULL,
+    position bigint NOT NULL,
+    -- The PostgreSQL that the epoch belongs to.
+    system_identifier text NOT NULL,
+    timeline integer NOT NULL
+);
+
+-- One row for everything durable that a client or a peer may wait for, in commit order.
+-- Pruned from the tail (tokens older than it get a full resync).
+CREATE TABLE log (
+    position bigint PRIMARY KEY,
+    kind smallint NOT NULL,
+    room_nid bigint,
+    user_nid bigint,
+    -- The event, for entries that are one.
+    event_nid bigint
+);
