@@ -1,1 +1,14 @@
-//! Words that all of Hearth shares, without I/O.
+//! Words that all of Hearth shares, without I/O: interned numbers, times, events, tokens, configuration.
+//!
+//! What lives here knows no database, no network and no service. Anything that waits belongs on a floor above.
+
+pub mod clock;
+pub mod nid;
+pub mod pdu;
+pub mod token;
+
+pub use self::{
+    clock::Clock,
+    nid::{EventNid, Position, RoomNid, SnapshotNid, StateKeyNid, UserNid},
+    pdu::Pdu,
+};
