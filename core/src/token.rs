@@ -129,7 +129,10 @@ mod tests {
     #[test]
     fn a_page_token_survives_the_wire() {
         for token in [
-            PageToken::Topological { depth: 7, order: -2 },
+            PageToken::Topological {
+                depth: 7,
+                order: -2,
+            },
             PageToken::Stream { order: 5 },
         ] {
             assert_eq!(token.to_string().parse(), Ok(token));
