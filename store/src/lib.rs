@@ -2,4 +2,7 @@
 //!
 //! A function here is one statement with types: it knows no service, opens no transaction and decides nothing.
 
+pub mod event;
+pub mod room;
+pub mod snapshot;
 pub mod write;

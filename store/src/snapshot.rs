@@ -1,0 +1,34 @@
+//! `snapshot`: states of rooms, each as changes to its parent.
+
+use hearth_core::SnapshotNid;
+use sqlx::PgConnection;
+
+/// A snapshot as it is stored.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its number.
+    pub nid: SnapshotNid,
+    /// What the delta applies to.
+    pub parent: Option<SnapshotNid>,
+    /// The packed changes.
+    pub delta: Vec<u8>,
+    /// How many parents there are.
+    pub depth: i32,
+}
+
+/// Lists the snapshot `nid` and all its parents, itself first.
+pub async fn list_chain(conn: &mut PgConnection, nid: SnapshotNid) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"WITH RECURSIVE chain AS (
+               SELECT nid, parent_nid, delta, depth FROM snapshot WHERE nid = $1
+               UNION ALL
+               SELECT s.nid, s.parent_nid, s.delta, s.depth FROM chain c JOIN snapshot s ON s.nid = c.parent_nid
+           )
+           SELECT nid AS "nid!", parent_nid AS "parent: SnapshotNid", delta AS "delta!", depth AS "depth!"
+           FROM chain ORDER BY depth DESC"#,
+        nid.0,
+    )
+    .fetch_all(conn)
+    .await
+}
