@@ -3,6 +3,7 @@
 //! What lives here knows no database, no network and no service. Anything that waits belongs on a floor above.
 
 pub mod clock;
+pub mod config;
 pub mod nid;
 pub mod pdu;
 pub mod token;

@@ -1,0 +1,371 @@
+//! The tables of the configuration.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
+use serde::Deserialize;
+
+use super::units::{Bind, Rate, Secret, Size, Span};
+
+/// One address on which the server listens.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// An address with a port, or `unix:` and the path of a socket.
+    pub bind: Bind,
+    /// The certificate; absent means plain HTTP.
+    pub tls: Option<Tls>,
+    /// Whether a reverse proxy in front sets `X-Forwarded-For`.
+    ///
+    /// The last address in that header is believed, since the proxy itself wrote it.
+    #[serde(default)]
+    pub forwarded: bool,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8008))),
+            tls: None,
+            forwarded: false,
+        }
+    }
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain, the server's own certificate first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// The `PostgreSQL` database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// `postgres://user:password@host/name`; absent means a private cluster under `data_dir`.
+    pub url: Option<Secret>,
+    /// An address that reaches `PostgreSQL` without a pooler, for migrations.
+    pub direct_url: Option<Secret>,
+    /// How many connections this process may hold.
+    pub max_connections: u32,
+    /// How long a request waits for a free connection.
+    pub acquire_timeout: Span,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: None,
+            direct_url: None,
+            max_connections: 20,
+            acquire_timeout: Span::from_secs(10),
+        }
+    }
+}
+
+/// What several processes of one server share.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://host:6379`.
+    pub url: Secret,
+}
+
+/// Where media lie.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Media {
+    /// A folder or a bucket.
+    pub storage: Storage,
+}
+
+/// Where the bytes of media lie.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Storage {
+    /// A folder of this machine.
+    Local {
+        /// The folder; absent means `media` under `data_dir`.
+        path: Option<PathBuf>,
+    },
+    /// A bucket of an S3 service.
+    S3(S3),
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::Local { path: None }
+    }
+}
+
+/// A bucket of an S3 service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// The address of the service; absent means Amazon's.
+    pub endpoint: Option<String>,
+    /// The bucket.
+    pub bucket: String,
+    /// The region.
+    pub region: String,
+    /// The name of the key.
+    pub access_key: String,
+    /// The key.
+    pub secret_key: Secret,
+}
+
+/// Who may create an account.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registration {
+    /// Whether strangers may register without a token.
+    pub enabled: bool,
+    /// The secret of `/_synapse/admin/v1/register`, with which tools create accounts.
+    pub shared_secret: Option<Secret>,
+    /// Whoever knows it may register (`m.login.registration_token`).
+    pub token: Option<Secret>,
+    /// What a new user has to agree to (`m.login.terms`), by the id of the policy.
+    pub terms: BTreeMap<String, Policy>,
+}
+
+/// A policy that a new user has to agree to.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The version of the text, any string.
+    pub version: String,
+    /// What the link is called.
+    pub name: String,
+    /// Where the text can be read.
+    pub url: String,
+    /// The language of the text.
+    #[serde(default = "english")]
+    pub language: String,
+}
+
+fn english() -> String {
+    "en".to_owned()
+}
+
+/// Traffic with other servers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Federation {
+    /// Whether there is any.
+    pub enabled: bool,
+    /// An additional root certificate to trust, a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Whether requests may go to private address ranges.
+    pub allow_private_addresses: bool,
+    /// Servers that are asked for the keys of others.
+    pub trusted_key_servers: Vec<OwnedServerName>,
+}
+
+impl Default for Federation {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ca_file: None,
+            allow_private_addresses: false,
+            trusted_key_servers: Vec::new(),
+        }
+    }
+}
+
+/// What new rooms are like.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rooms {
+    /// The version of a room whose creator asks for none.
+    pub default_version: RoomVersionId,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            default_version: RoomVersionId::V12,
+        }
+    }
+}
+
+/// How the server sends mail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    /// `smtp://user:password@host:port`, or `smtps://`.
+    pub smtp: Secret,
+    /// The sender, `Hearth <noreply@example.org>`.
+    pub from: String,
+}
+
+/// Sizes, times and rates that are refused when exceeded.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest body of a request that has no limit of its own.
+    pub max_body: Size,
+    /// How long a request may take that is not a long poll.
+    pub request_timeout: Span,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout: Span,
+    /// How many connections all listeners hold together.
+    pub max_connections: usize,
+    /// Whether the rates below count.
+    pub rate_limit: bool,
+    /// Logins from one address.
+    pub login: Rate,
+    /// Wrong passwords for one account.
+    pub login_failures: Rate,
+    /// New accounts from one address.
+    pub registration: Rate,
+    /// Events sent by one user.
+    pub message: Rate,
+    /// Rooms joined by one user.
+    pub join: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body: Size::mebibytes(10),
+            request_timeout: Span::from_secs(60),
+            header_timeout: Span::from_secs(15),
+            max_connections: 20_000,
+            rate_limit: true,
+            login: Rate::new(0.2, 10),
+            login_failures: Rate::new(0.1, 5),
+            registration: Rate::new(0.1, 5),
+            message: Rate::new(5.0, 50),
+            join: Rate::new(0.5, 20),
+        }
+    }
+}
+
+/// What is written to the log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,hearth_rooms=debug`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How the lines of the log look.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Figures for Prometheus.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where `/metrics` is served; absent means nowhere.
+    pub bind: Option<Bind>,
+}
+
+/// TURN servers for calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Voip {
+    /// `turn:turn.example.org?transport=udp` and the like.
+    pub turn_uris: Vec<String>,
+    /// The secret that the TURN server shares with this one.
+    pub turn_shared_secret: Option<Secret>,
+    /// How long credentials are valid.
+    pub user_lifetime: Span,
+}
+
+impl Default for Voip {
+    fn default() -> Self {
+        Self {
+            turn_uris: Vec::new(),
+            turn_shared_secret: None,
+            user_lifetime: Span::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// Whom users and other administrators can ask for help (`/.well-known/matrix/support`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Support {
+    /// People.
+    pub contacts: Vec<Contact>,
+    /// A page with help.
+    pub page: Option<String>,
+}
+
+/// A person who can be asked for help.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Contact {
+    /// `m.role.admin`, `m.role.security` or a name of one's own.
+    pub role: String,
+    /// The Matrix account.
+    pub matrix_id: Option<OwnedUserId>,
+    /// The e-mail address.
+    pub email_address: Option<String>,
+}
+
+/// What `/.well-known/matrix/server` says.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WellKnown {
+    /// Host and port under which peers reach this server, `matrix.example.org:443`.
+    pub server: Option<OwnedServerName>,
+}
+
+/// Whether users see who is online.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Presence {
+    /// Switches presence off for all when false.
+    pub enabled: bool,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// What a process does, among the processes of one server.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It answers requests.
+    Http,
+    /// It takes leases on background work.
+    Background,
+}
+
+/// A bridge or bot that is registered as an application service.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Appservice {
+    /// Its registration, a YAML file.
+    pub registration: PathBuf,
+}
