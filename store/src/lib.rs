@@ -1,8 +1,24 @@
-//! Every line of SQL, one module per table; the pool and the private PostgreSQL.
+//! Every line of SQL, the pool and the private `PostgreSQL`.
 //!
-//! A function here is one statement with types: it knows no service, opens no transaction and decides nothing.
+//! # What lives here
+//!
+//! - One module per table (or close family of tables): free functions, the connection first, one
+//!   statement each, ruma identifiers in and out, checked by sqlx at compile time.
+//! - [`retry()`] for transactions that lose against others, and [`is_connection_error`] for callers
+//!   that answer differently while the database is away.
+//!
+//! # What may not
+//!
+//! Rules of the specification, transactions (a service begins and commits them), caches, HTTP,
+//! Redis. A function here knows no service and decides nothing; it says what it found or did.
 
 pub mod event;
+mod retry;
 pub mod room;
 pub mod snapshot;
 pub mod write;
+
+pub use retry::{is_connection_error, retry};
+
+/// The schema, applied at start and before every database test.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
