@@ -6,10 +6,12 @@ pub mod clock;
 pub mod config;
 pub mod nid;
 pub mod pdu;
+pub mod signing;
 pub mod token;
 
 pub use self::{
     clock::Clock,
     nid::{EventNid, Position, RoomNid, SnapshotNid, StateKeyNid, UserNid},
     pdu::Pdu,
+    signing::Identity,
 };
