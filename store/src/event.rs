@@ -10,6 +10,8 @@ pub struct Stored {
     pub nid: EventNid,
     /// The room.
     pub room: RoomNid,
+    /// The room's version.
+    pub version: String,
     /// `$…`
     pub event_id: String,
     /// Who sent it.
@@ -34,10 +36,12 @@ pub struct Stored {
 pub async fn list(conn: &mut PgConnection, nids: &[EventNid]) -> sqlx::Result<Vec<Stored>> {
     sqlx::query_as!(
         Stored,
-        r#"SELECT nid, room_nid AS room, event_id, sender_nid AS sender, state_key_nid AS "state_key: StateKeyNid",
-                  stream_order, snapshot_nid AS "snapshot: SnapshotNid", auth AS "auth: Vec<EventNid>", status,
-                  redacted_by AS "redacted_by: EventNid", json
-           FROM event WHERE nid = ANY($1)"#,
+        r#"SELECT e.nid, e.room_nid AS room, r.version, e.event_id, e.sender_nid AS sender,
+                  e.state_key_nid AS "state_key: StateKeyNid", e.stream_order,
+                  e.snapshot_nid AS "snapshot: SnapshotNid", e.auth AS "auth: Vec<EventNid>", e.status,
+                  e.redacted_by AS "redacted_by: EventNid", e.json
+           FROM event e JOIN room r ON r.nid = e.room_nid
+           WHERE e.nid = ANY($1)"#,
         nids as &[EventNid],
     )
     .fetch_all(conn)
