@@ -53,12 +53,15 @@ CREATE TABLE login_token (
     user_nid bigint NOT NULL,
     expires_ts bigint NOT NULL
 );
+-- Each insert into this table and the next two takes some expired rows out.
+CREATE INDEX login_token_expires ON login_token (expires_ts);
 
 CREATE TABLE openid_token (
     hash bytea PRIMARY KEY,
     user_nid bigint NOT NULL,
     expires_ts bigint NOT NULL
 );
+CREATE INDEX openid_token_expires ON openid_token (expires_ts);
 
 -- A user-interactive authentication under way; pruned after it expires.
 CREATE TABLE uia_session (
@@ -67,17 +70,19 @@ CREATE TABLE uia_session (
     action text NOT NULL,
     user_nid bigint,
     completed text[] NOT NULL DEFAULT '{}',
-    -- The first request's body without `auth`, so that later stages need not repeat it.
+    -- The first request's body without `auth`, so that later stages need not repeat it. Passwords are hashed.
     body text NOT NULL,
     registration_token text,
     expires_ts bigint NOT NULL
 );
+CREATE INDEX uia_session_expires ON uia_session (expires_ts);
+CREATE INDEX uia_session_token ON uia_session (registration_token) WHERE registration_token IS NOT NULL;
 
+-- Pending uses are the sessions that name the token.
 CREATE TABLE registration_token (
     token text PRIMARY KEY,
     uses_allowed integer,
     completed integer NOT NULL DEFAULT 0,
-    pending integer NOT NULL DEFAULT 0,
     expires_ts bigint
 );
 

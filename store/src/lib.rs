@@ -12,10 +12,19 @@
 //! Rules of the specification, transactions (a service begins and commits them), caches, HTTP,
 //! Redis. A function here knows no service and decides nothing; it says what it found or did.
 
+pub mod access_token;
+pub mod account;
+pub mod device;
 pub mod event;
+pub mod login_token;
+pub mod openid_token;
+pub mod profile;
+pub mod refresh_token;
+pub mod registration_token;
 mod retry;
 pub mod room;
 pub mod snapshot;
+pub mod uia_session;
 pub mod write;
 
 pub use retry::{is_connection_error, retry};

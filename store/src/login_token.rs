@@ -1,0 +1,58 @@
+//! `login_token`: tokens that log a new device in, once.
+
+use hearth_core::UserNid;
+use sqlx::PgConnection;
+
+/// Adds a token that works until `expires_ts`, and takes some out that expired before `now`.
+pub async fn insert(
+    conn: &mut PgConnection,
+    hash: &[u8],
+    user: UserNid,
+    expires_ts: i64,
+    now: i64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "WITH expired AS (
+             DELETE FROM login_token WHERE hash IN (
+                 SELECT hash FROM login_token WHERE expires_ts < $4
+                 ORDER BY expires_ts LIMIT 20 FOR UPDATE SKIP LOCKED
+             )
+         )
+         INSERT INTO login_token (hash, user_nid, expires_ts) VALUES ($1, $2, $3)",
+        hash,
+        user.0,
+        expires_ts,
+        now,
+    )
+    .execute(conn)
+    .await?;
+
+    Ok(())
+}
+
+/// Takes a token out, and returns whose it is unless it expired before `now`.
+pub async fn delete(
+    conn: &mut PgConnection,
+    hash: &[u8],
+    now: i64,
+) -> sqlx::Result<Option<UserNid>> {
+    let row = sqlx::query!(
+        "DELETE FROM login_token WHERE hash = $1 RETURNING user_nid, expires_ts",
+        hash,
+    )
+    .fetch_optional(conn)
+    .await?;
+
+    Ok(row
+        .filter(|row| row.expires_ts > now)
+        .map(|row| UserNid(row.user_nid)))
+}
+
+/// Removes all tokens of a user.
+pub async fn delete_of_user(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM login_token WHERE user_nid = $1", user.0)
+        .execute(conn)
+        .await?;
+
+    Ok(())
+}
