@@ -1,0 +1,5 @@
+//! The homeserver itself: command line, HTTP, start and stop.
+//!
+//! Rules of Matrix do not live here but on the floors below; a handler decodes, calls one service and encodes.
+
+pub mod http;
