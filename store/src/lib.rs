@@ -4,6 +4,9 @@
 //!
 //! - One module per table (or close family of tables): free functions, the connection first, one
 //!   statement each, ruma identifiers in and out, checked by sqlx at compile time.
+//! - [`Database`]: the start. It connects to the configured server or runs a private one
+//!   ([`private`]), refuses a database that this binary must not touch and applies [`MIGRATOR`]
+//!   ([`schema`]).
 //! - [`retry()`] for transactions that lose against others, and [`is_connection_error`] for callers
 //!   that answer differently while the database is away.
 //!
@@ -14,19 +17,23 @@
 
 pub mod access_token;
 pub mod account;
+mod database;
 pub mod device;
 pub mod event;
 pub mod login_token;
 pub mod openid_token;
+pub mod private;
 pub mod profile;
 pub mod refresh_token;
 pub mod registration_token;
 mod retry;
 pub mod room;
+pub mod schema;
 pub mod snapshot;
 pub mod uia_session;
 pub mod write;
 
+pub use database::{Database, OpenError};
 pub use retry::{is_connection_error, retry};
 
 /// The schema, applied at start and before every database test.

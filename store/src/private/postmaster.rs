@@ -1,0 +1,104 @@
+//! The file `postmaster.pid` and the process that it names.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// The main process of a cluster, as `postmaster.pid` describes it. It may be dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Postmaster {
+    pid: Pid,
+    cluster: PathBuf,
+    /// The folder of its socket, once it has one.
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Postmaster {
+    /// Reads the file of `cluster`; none when it is missing or not complete.
+    pub(super) fn find(cluster: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file(cluster)).ok()?;
+        let (pid, socket) = parse(&text)?;
+        Some(Self {
+            pid: Pid::from_raw(pid)?,
+            cluster: cluster.to_owned(),
+            socket,
+        })
+    }
+
+    /// Whether the process lives and is the one that the file means.
+    ///
+    /// The number may belong to another program by now (after a reboot, say), or to a dead process
+    /// that nobody has waited for; where there is `/proc`, the working folder tells.
+    pub(super) fn is_alive(&self) -> bool {
+        if has_proc() {
+            works_in(&proc(self.pid), &self.cluster)
+        } else {
+            test_kill_process(self.pid).is_ok()
+        }
+    }
+
+    /// Whether `PostgreSQL` would take the file of a dead process for that of a living one.
+    pub(super) fn misleads(&self) -> bool {
+        has_proc() && !self.is_alive() && proc(self.pid).exists()
+    }
+
+    /// Asks it to end all sessions and stop ("fast shutdown").
+    pub(super) fn interrupt(&self) {
+        if let Err(error) = kill_process(self.pid, Signal::INT) {
+            tracing::warn!(%error, "cannot stop the private PostgreSQL");
+        }
+    }
+}
+
+/// The path of the file in `cluster`.
+pub(super) fn file(cluster: &Path) -> PathBuf {
+    cluster.join("postmaster.pid")
+}
+
+/// Whether any process works in `cluster`: sessions outlive a killed main process for a moment, and
+/// a new one must not be started over them.
+pub(super) fn is_inhabited(cluster: &Path) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+        .any(|entry| works_in(&entry.path(), cluster))
+}
+
+fn has_proc() -> bool {
+    Path::new("/proc/self/cwd").exists()
+}
+
+fn proc(pid: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", pid.as_raw_pid()))
+}
+
+fn works_in(process: &Path, cluster: &Path) -> bool {
+    fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == cluster)
+}
+
+/// Reads the process number (line 1) and the folder of the socket (line 5).
+fn parse(text: &str) -> Option<(i32, Option<PathBuf>)> {
+    let mut lines = text.lines();
+    // A single-user session writes its number negated.
+    let pid = lines.next()?.trim().parse::<i32>().ok()?.checked_abs()?;
+    let socket = lines.nth(3).map(str::trim).filter(|line| !line.is_empty());
+    Some((pid, socket.map(PathBuf::from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_and_a_half_written_file_are_read() {
+        let whole = "4711\n/d/cluster\n1700000000\n5432\n/d/run\n\n  123 45\nready   \n";
+
+        assert_eq!(parse(whole), Some((4711, Some("/d/run".into()))));
+        assert_eq!(parse("4711\n/d/cluster\n"), Some((4711, None)));
+        assert_eq!(parse("-4711\n"), Some((4711, None)));
+        assert_eq!(parse(""), None);
+    }
+}
