@@ -1,11 +1,21 @@
 //! HTTP: errors, endpoints, layers, listeners.
 
 pub mod api;
+pub mod client_address;
 pub mod error;
+pub mod layers;
+pub mod limit;
+pub mod listen;
+pub mod live;
+pub mod observe;
 pub mod ruma;
+mod socket;
+pub mod tls;
 
 pub use self::{
     api::{Api, Authentication, Route},
+    client_address::ClientAddress,
     error::ApiError,
+    limit::{Action, RateLimits},
     ruma::Ruma,
 };

@@ -157,6 +157,16 @@ impl ApiError {
         )
     }
 
+    /// 503: the request was given up.
+    #[must_use]
+    pub fn took_too_long() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unknown,
+            "the request took too long",
+        )
+    }
+
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {

@@ -214,7 +214,7 @@ pub struct Limits {
     pub max_body: Size,
     /// How long a request may take that is not a long poll.
     pub request_timeout: Span,
-    /// How long a client may take to send the head of a request.
+    /// How long a connection may stay without the complete head of a request, idle ones included.
     pub header_timeout: Span,
     /// How many connections all listeners hold together.
     pub max_connections: usize,
@@ -237,7 +237,7 @@ impl Default for Limits {
         Self {
             max_body: Size::mebibytes(10),
             request_timeout: Span::from_secs(60),
-            header_timeout: Span::from_secs(15),
+            header_timeout: Span::from_secs(75),
             max_connections: 20_000,
             rate_limit: true,
             login: Rate::new(0.2, 10),
