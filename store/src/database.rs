@@ -75,20 +75,16 @@ impl Database {
         data_dir: &Path,
         server_name: &ServerName,
     ) -> Result<Self, OpenError> {
-        let (cluster, options, direct) = match &config.url {
-            Some(url) => {
-                let options = parse(url.expose(), "database.url")?;
-                let direct = match &config.direct_url {
-                    Some(url) => parse(url.expose(), "database.direct_url")?,
-                    None => options.clone(),
-                };
-                (None, options, direct)
-            }
-            None => {
-                let cluster = Cluster::start(data_dir).await?;
-                let options = cluster.connect_options();
-                (Some(cluster), options.clone(), options)
-            }
+        let (cluster, options) = if let Some(url) = &config.url {
+            (None, parse(url.expose(), "database.url")?)
+        } else {
+            let cluster = Cluster::start(data_dir).await?;
+            let options = cluster.connect_options();
+            (Some(cluster), options)
+        };
+        let direct = match (&config.url, &config.direct_url) {
+            (Some(_), Some(url)) => parse(url.expose(), "database.direct_url")?,
+            _ => options.clone(),
         };
 
         match connect(config, tune(options), tune(direct.clone()), server_name).await {

@@ -1,6 +1,6 @@
 //! Transactions that lose to others, and a database that is away.
 
-use std::error::Error;
+use std::{borrow::Cow, error::Error};
 
 use sqlx::error::DatabaseError;
 
@@ -69,7 +69,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
     error
         .as_database_error()
         .and_then(DatabaseError::code)
-        .map(|code| code.into_owned())
+        .map(Cow::into_owned)
 }
 
 #[cfg(test)]

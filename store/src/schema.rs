@@ -110,13 +110,13 @@ async fn prepare_locked(
 
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.set_ignore_missing(true).set_locking(false);
-    migrator
-        .run(&mut *conn)
-        .await
-        .map_err(|error| match error {
-            MigrateError::VersionMismatch(version) => SchemaError::Changed(version),
-            error => SchemaError::Migrate(error),
-        })?;
+    migrator.run(&mut *conn).await.map_err(|error| {
+        if let MigrateError::VersionMismatch(version) = error {
+            SchemaError::Changed(version)
+        } else {
+            SchemaError::Migrate(error)
+        }
+    })?;
 
     insert(conn, server_name).await?;
     Ok(())

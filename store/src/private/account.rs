@@ -83,7 +83,7 @@ impl Account {
     /// Whether `path` is a folder of this account that nobody else can enter.
     pub(super) fn is_private(self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|metadata| {
-            metadata.is_dir() && metadata.uid() == self.uid && metadata.mode() & 0o077 == 0
+            metadata.is_dir() && metadata.uid() == self.uid && metadata.mode() & 0o777 == 0o700
         })
     }
 

@@ -7,6 +7,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use super::place::PORT;
+
 /// The main process of a cluster, as `postmaster.pid` describes it. It may be dead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Postmaster {
@@ -19,7 +21,11 @@ pub(super) struct Postmaster {
 impl Postmaster {
     /// Reads the file of `cluster`; none when it is missing or not complete.
     pub(super) fn find(cluster: &Path) -> Option<Self> {
-        let text = fs::read_to_string(file(cluster)).ok()?;
+        Self::read(&cluster.join("postmaster.pid"), cluster)
+    }
+
+    fn read(file: &Path, cluster: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
         let (pid, socket) = parse(&text)?;
         Some(Self {
             pid: Pid::from_raw(pid)?,
@@ -40,8 +46,8 @@ impl Postmaster {
         }
     }
 
-    /// Whether `PostgreSQL` would take the file of a dead process for that of a living one.
-    pub(super) fn misleads(&self) -> bool {
+    /// Whether `PostgreSQL` would take this dead process for a living one.
+    fn misleads(&self) -> bool {
         has_proc() && !self.is_alive() && proc(self.pid).exists()
     }
 
@@ -53,9 +59,13 @@ impl Postmaster {
     }
 }
 
-/// The path of the file in `cluster`.
-pub(super) fn file(cluster: &Path) -> PathBuf {
-    cluster.join("postmaster.pid")
+/// The files that would keep a server of `cluster` from starting although the process that they name
+/// is dead: its own, and the one beside its socket in `folder`.
+pub(super) fn misleading_files(cluster: &Path, folder: &Path) -> Vec<PathBuf> {
+    let socket = folder.join(format!(".s.PGSQL.{PORT}.lock"));
+    let mut files = vec![cluster.join("postmaster.pid"), socket];
+    files.retain(|file| Postmaster::read(file, cluster).is_some_and(|dead| dead.misleads()));
+    files
 }
 
 /// Whether any process works in `cluster`: sessions outlive a killed main process for a moment, and

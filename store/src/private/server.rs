@@ -30,7 +30,7 @@ pub(super) const NAME: &str = "hearth";
 const ADMIN: &str = "postgres";
 
 /// How long a server may take to recover from a crash.
-const START_TIMEOUT: Duration = Duration::from_secs(600);
+const START_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How long a stop is waited for; the server goes on stopping without us.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,9 +114,10 @@ impl Server {
                 sleep(TICK).await;
             }
         };
-        match timeout(STOP_TIMEOUT, gone).await {
-            Ok(()) => info!("the private PostgreSQL has stopped"),
-            Err(_) => warn!("the private PostgreSQL is still stopping, leaving it to itself"),
+        if timeout(STOP_TIMEOUT, gone).await.is_ok() {
+            info!("the private PostgreSQL has stopped");
+        } else {
+            warn!("the private PostgreSQL is still stopping, leaving it to itself");
         }
     }
 
@@ -166,9 +167,9 @@ impl Server {
         if !cluster.exists() {
             self.initialise(&installation, &cluster).await?;
         }
-        self.clear(&cluster).await?;
-
         let socket = self.place.socket_folder()?;
+        self.clear(&cluster, &socket).await?;
+
         let text = settings(&socket);
         account.write(&cluster.join("hearth.conf"), &text).await?;
         account
@@ -219,17 +220,16 @@ impl Server {
     }
 
     /// Clears away what a server that was killed left and what would keep the next from starting.
-    async fn clear(&self, cluster: &Path) -> Result<(), ClusterError> {
+    async fn clear(&self, cluster: &Path, socket: &Path) -> Result<(), ClusterError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         while postmaster::is_inhabited(cluster) && Instant::now() < deadline {
             sleep(TICK).await;
         }
         let account = self.place.account;
-        let misleading = Postmaster::find(cluster).is_some_and(|dead| dead.misleads());
-        if misleading && !postmaster::is_inhabited(cluster) {
-            account
-                .run("rm -f \"$0\"", &postmaster::file(cluster))
-                .await?;
+        if !postmaster::is_inhabited(cluster) {
+            for file in postmaster::misleading_files(cluster, socket) {
+                account.run("rm -f \"$0\"", &file).await?;
+            }
         }
         let line = "if [ -f \"$0\" ] && [ \"$(wc -c <\"$0\")\" -gt 10000000 ]; then mv \"$0\" \"$0.old\"; fi";
         account.run(line, &self.place.log()).await
