@@ -10,6 +10,7 @@ pub mod live;
 pub mod observe;
 pub mod ruma;
 mod socket;
+pub mod system;
 pub mod tls;
 
 pub use self::{

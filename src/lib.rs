@@ -2,4 +2,9 @@
 //!
 //! Rules of Matrix do not live here but on the floors below; a handler decodes, calls one service and encodes.
 
+pub mod cli;
 pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod server;
+pub mod settings;

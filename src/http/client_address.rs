@@ -62,12 +62,17 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", header.parse().unwrap());
         let peer = ClientAddress::new(Some("127.0.0.1".parse().unwrap()));
-        ClientAddress::forwarded(&headers, peer).ip().map(|ip| ip.to_string())
+        ClientAddress::forwarded(&headers, peer)
+            .ip()
+            .map(|ip| ip.to_string())
     }
 
     #[test]
     fn the_last_address_is_believed() {
-        assert_eq!(forwarded("10.0.0.1, 192.0.2.7").as_deref(), Some("192.0.2.7"));
+        assert_eq!(
+            forwarded("10.0.0.1, 192.0.2.7").as_deref(),
+            Some("192.0.2.7")
+        );
         assert_eq!(forwarded("2001:db8::1").as_deref(), Some("2001:db8::1"));
         assert_eq!(forwarded("192.0.2.7:1234").as_deref(), Some("192.0.2.7"));
         assert_eq!(forwarded("unknown").as_deref(), Some("127.0.0.1"));

@@ -25,7 +25,7 @@ use super::{
 };
 
 /// Smaller answers are sent as they are.
-const COMPRESS_ABOVE: u16 = 1024;
+const COMPRESS_ABOVE: u64 = 1024;
 
 /// How long a request may take whose purpose is to wait.
 const LONG_POLL_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -69,7 +69,10 @@ async fn allow_origins(request: Request, next: Next) -> Response {
             header::ACCESS_CONTROL_ALLOW_HEADERS,
             "X-Requested-With, Content-Type, Authorization",
         ),
-        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Request-Id, Retry-After"),
+        (
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            "X-Request-Id, Retry-After",
+        ),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -99,7 +102,10 @@ fn waits(path: &str) -> bool {
 }
 
 /// What a client is told when a handler panics. The panic itself is logged by the hook.
-#[expect(clippy::needless_pass_by_value, reason = "the layer asks for this signature")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer asks for this signature"
+)]
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,

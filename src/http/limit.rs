@@ -21,8 +21,6 @@ use super::{client_address::ClientAddress, error::ApiError};
 pub enum Action {
     /// To log in, by address.
     Login,
-    /// To present a password for one account, by account.
-    LoginToAccount,
     /// To create an account, by address.
     Registration,
     /// To send an event, by user.
@@ -44,7 +42,6 @@ type Limiter = DefaultKeyedRateLimiter<u64>;
 struct Limiters {
     is_on: bool,
     login: Limiter,
-    login_to_account: Limiter,
     registration: Limiter,
     message: Limiter,
     join: Limiter,
@@ -125,7 +122,6 @@ impl Action {
     fn name(self) -> &'static str {
         match self {
             Self::Login => "login",
-            Self::LoginToAccount => "login_to_account",
             Self::Registration => "registration",
             Self::Message => "message",
             Self::Join => "join",
@@ -139,7 +135,6 @@ impl Limiters {
         Self {
             is_on: limits.rate_limit,
             login: limiter(limits.login),
-            login_to_account: limiter(limits.login_failures),
             registration: limiter(limits.registration),
             message: limiter(limits.message),
             join: limiter(limits.join),
@@ -149,21 +144,14 @@ impl Limiters {
     fn of(&self, action: Action) -> &Limiter {
         match action {
             Action::Login => &self.login,
-            Action::LoginToAccount => &self.login_to_account,
             Action::Registration => &self.registration,
             Action::Message => &self.message,
             Action::Join => &self.join,
         }
     }
 
-    fn all(&self) -> [&Limiter; 5] {
-        [
-            &self.login,
-            &self.login_to_account,
-            &self.registration,
-            &self.message,
-            &self.join,
-        ]
+    fn all(&self) -> [&Limiter; 4] {
+        [&self.login, &self.registration, &self.message, &self.join]
     }
 }
 
@@ -225,11 +213,31 @@ mod tests {
         let limits = RateLimits::new(&limits());
         let client = |ip: &str| ClientAddress::new(Some(ip.parse().unwrap()));
 
-        assert!(limits.check_address(Action::Login, client("2001:db8::1")).is_ok());
-        assert!(limits.check_address(Action::Login, client("2001:db8::2")).is_err());
-        assert!(limits.check_address(Action::Login, client("2001:db8:1::1")).is_ok());
-        assert!(limits.check_address(Action::Login, client("192.0.2.1")).is_ok());
-        assert!(limits.check_address(Action::Login, client("::ffff:192.0.2.1")).is_err());
+        assert!(
+            limits
+                .check_address(Action::Login, client("2001:db8::1"))
+                .is_ok()
+        );
+        assert!(
+            limits
+                .check_address(Action::Login, client("2001:db8::2"))
+                .is_err()
+        );
+        assert!(
+            limits
+                .check_address(Action::Login, client("2001:db8:1::1"))
+                .is_ok()
+        );
+        assert!(
+            limits
+                .check_address(Action::Login, client("192.0.2.1"))
+                .is_ok()
+        );
+        assert!(
+            limits
+                .check_address(Action::Login, client("::ffff:192.0.2.1"))
+                .is_err()
+        );
     }
 
     #[test]
@@ -258,7 +266,9 @@ mod tests {
             message: Rate::new(1_000_000.0, 2),
             ..Limits::default()
         });
-        limits.check_user(Action::Message, user_id!("@alice:example.org")).unwrap();
+        limits
+            .check_user(Action::Message, user_id!("@alice:example.org"))
+            .unwrap();
 
         std::thread::sleep(Duration::from_millis(5));
         limits.forget_idle();

@@ -84,9 +84,11 @@ impl Listener {
             None => None,
             Some(files) => {
                 let certificate = Certificate::read(files.clone());
-                Some(Arc::new(certificate.map_err(|source| ListenError::Tls {
-                    bind: bind.clone(),
-                    source,
+                Some(Arc::new(certificate.map_err(|source| {
+                    ListenError::Tls {
+                        bind: bind.clone(),
+                        source,
+                    }
                 })?))
             }
         };

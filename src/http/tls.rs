@@ -75,8 +75,8 @@ fn server_config(files: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
     if certificates.is_empty() {
         return Err(TlsError::Empty(files.cert.clone()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| unreadable(&files.key, &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, &error))?;
     // The provider is named, since there is none for the whole process unless somebody sets it.
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?

@@ -150,7 +150,6 @@ fn check_registration(registration: &Registration, loader: &mut Loader<'_>) {
 fn check_limits(limits: &Limits, loader: &mut Loader<'_>) {
     let rates = [
         ("login", limits.login),
-        ("login_failures", limits.login_failures),
         ("registration", limits.registration),
         ("message", limits.message),
         ("join", limits.join),

@@ -222,8 +222,6 @@ pub struct Limits {
     pub rate_limit: bool,
     /// Logins from one address.
     pub login: Rate,
-    /// Wrong passwords for one account.
-    pub login_failures: Rate,
     /// New accounts from one address.
     pub registration: Rate,
     /// Events sent by one user.
@@ -241,7 +239,6 @@ impl Default for Limits {
             max_connections: 20_000,
             rate_limit: true,
             login: Rate::new(0.2, 10),
-            login_failures: Rate::new(0.1, 5),
             registration: Rate::new(0.1, 5),
             message: Rate::new(5.0, 50),
             join: Rate::new(0.5, 20),

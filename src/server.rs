@@ -1,0 +1,262 @@
+//! The start and the end of a server.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use hearth_core::config::{Bind, Config, Role};
+use hearth_store::{Database, OpenError};
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    http::{
+        api::Api,
+        layers,
+        limit::RateLimits,
+        listen::{ListenError, Listener, Serving},
+        live::Live,
+        system::{self, Welcome},
+        tls::{Certificate, TlsError},
+    },
+    metrics,
+};
+
+/// How long requests may take that were under way when the server was told to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(7);
+
+/// How often figures and limits are tidied up.
+const LIMITS_UPKEEP: Duration = Duration::from_secs(60);
+
+/// Starts servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Server;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be made.
+    #[error("cannot make the data folder {folder}: {source}", folder = .folder.display())]
+    DataDir {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// An address cannot be used.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Figures cannot be recorded.
+    #[error("cannot record figures: {0}")]
+    Metrics(#[from] BuildError),
+}
+
+/// A server that answers requests.
+#[derive(Debug)]
+pub struct RunningServer {
+    addresses: Vec<Bind>,
+    metrics_address: Option<Bind>,
+    certificates: Vec<Arc<Certificate>>,
+    rate_limits: RateLimits,
+    serving: Serving,
+    database: Database,
+}
+
+impl Server {
+    /// Starts a server; when this returns, it answers.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the operator. Nothing of the server is left running.
+    pub async fn start(config: Config) -> Result<RunningServer, StartError> {
+        tokio::fs::create_dir_all(&config.data_dir)
+            .await
+            .map_err(|source| StartError::DataDir {
+                folder: config.data_dir.clone(),
+                source,
+            })?;
+        // Addresses are opened first, since they are cheap and most likely to be taken.
+        let listeners = Listeners::open(&config).await?;
+        let handle = metrics::record()?;
+        let database =
+            Database::open(&config.database, &config.data_dir, &config.server_name).await?;
+        let serving = Serving {
+            live: Arc::new(Live::new(config.limits.clone())),
+            slots: Arc::new(Semaphore::new(
+                config.limits.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
+            tasks: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        let rate_limits = RateLimits::new(&config.limits);
+        let api = Api::new().merge(system::api(
+            Welcome::new(&config, &web_address(&listeners.addresses())),
+            database.pool().clone(),
+        ));
+        let router = layers::wrap(api.into_router(), Arc::clone(&serving.live));
+
+        let server = RunningServer {
+            addresses: listeners.addresses(),
+            metrics_address: listeners.metrics_address(),
+            certificates: listeners.certificates(),
+            rate_limits,
+            serving,
+            database,
+        };
+        server.tidy_up(handle.clone());
+        for listener in listeners.clients {
+            server.serving.serve(listener, router.clone());
+        }
+        if let Some(listener) = listeners.metrics {
+            let router = metrics::router(handle, server.database.pool().clone());
+            server.serving.serve(listener, router);
+        }
+        Ok(server)
+    }
+}
+
+impl RunningServer {
+    /// Where clients and peers are served, in the order of the configuration, with the ports that
+    /// the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[Bind] {
+        &self.addresses
+    }
+
+    /// Where Prometheus is served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<&Bind> {
+        self.metrics_address.as_ref()
+    }
+
+    /// The first address as clients enter it.
+    #[must_use]
+    pub fn web_address(&self) -> String {
+        web_address(&self.addresses)
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Takes limits into force, and reads certificates again.
+    ///
+    /// # Errors
+    ///
+    /// The certificates that cannot be used. Everything else is in force nevertheless.
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<TlsError>> {
+        self.serving.live.reload(config.limits.clone());
+        self.rate_limits.reload(&config.limits);
+        let errors: Vec<_> = self
+            .certificates
+            .iter()
+            .filter_map(|certificate| certificate.reload().err())
+            .collect();
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(errors),
+        }
+    }
+
+    /// Finishes the requests that are under way, and stops.
+    pub async fn shutdown(self) {
+        self.serving.drain.cancel();
+        self.serving.tasks.close();
+        if tokio::time::timeout(DRAIN_LIMIT, self.serving.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("cutting off the connections that are still open");
+            self.serving.cut.cancel();
+            let rest = Duration::from_secs(1);
+            if tokio::time::timeout(rest, self.serving.tasks.wait())
+                .await
+                .is_err()
+            {
+                tracing::warn!("some work did not end in time");
+            }
+        }
+        self.database.close().await;
+    }
+
+    /// Keeps what grows in memory small.
+    fn tidy_up(&self, handle: PrometheusHandle) {
+        let drain = self.serving.drain.clone();
+        let limits = self.rate_limits.clone();
+        self.serving.tasks.spawn(async move {
+            let mut figures = tokio::time::interval(metrics::UPKEEP);
+            let mut counts = tokio::time::interval(LIMITS_UPKEEP);
+            loop {
+                tokio::select! {
+                    () = drain.cancelled() => return,
+                    _ = figures.tick() => handle.run_upkeep(),
+                    _ = counts.tick() => limits.forget_idle(),
+                }
+            }
+        });
+    }
+}
+
+/// The addresses of a configuration, open.
+struct Listeners {
+    clients: Vec<Listener>,
+    metrics: Option<Listener>,
+}
+
+impl Listeners {
+    async fn open(config: &Config) -> Result<Self, ListenError> {
+        let mut clients = Vec::new();
+        if config.does(Role::Http) {
+            for listener in &config.listen {
+                clients.push(Listener::open(listener).await?);
+            }
+        }
+        let metrics = match &config.metrics.bind {
+            None => None,
+            Some(bind) => Some(
+                Listener::open(&hearth_core::config::Listener {
+                    bind: bind.clone(),
+                    tls: None,
+                    forwarded: false,
+                })
+                .await?,
+            ),
+        };
+        Ok(Self { clients, metrics })
+    }
+
+    fn addresses(&self) -> Vec<Bind> {
+        let addresses = self.clients.iter().map(Listener::address);
+        addresses.cloned().collect()
+    }
+
+    fn metrics_address(&self) -> Option<Bind> {
+        self.metrics
+            .as_ref()
+            .map(|listener| listener.address().clone())
+    }
+
+    fn certificates(&self) -> Vec<Arc<Certificate>> {
+        self.clients
+            .iter()
+            .filter_map(Listener::certificate)
+            .collect()
+    }
+}
+
+/// How a client on this machine reaches the first of `addresses`.
+fn web_address(addresses: &[Bind]) -> String {
+    match addresses.first() {
+        Some(Bind::Tcp(address)) if address.ip().is_unspecified() => {
+            format!("http://localhost:{}", address.port())
+        }
+        Some(bind @ Bind::Tcp(_)) => format!("http://{bind}"),
+        Some(bind @ Bind::Unix(_)) => bind.to_string(),
+        None => "nowhere".to_owned(),
+    }
+}
