@@ -3,6 +3,176 @@
 //! Everything that happens in rooms is here, whoever asks for it: a client, a peer or an administrator. What users own
 //! outside of rooms is in `users/`; who is told about what happened is decided above.
 
+mod build;
+pub mod client_event;
+pub mod error;
 pub mod event;
+mod live;
+mod power;
+mod room;
+mod send;
 pub mod snapshot;
+mod state;
+mod stripped;
+mod tail;
 pub mod version;
+mod visibility;
+
+use std::sync::Arc;
+
+use hearth_core::{Clock, Identity, RoomNid};
+use hearth_journal::Journal;
+use hearth_store::{
+    intern::{Blocks, Interner},
+    room as room_table,
+};
+use moka::future::Cache;
+use ruma::{OwnedRoomId, RoomId};
+use sqlx::PgPool;
+
+pub use self::{
+    build::Draft,
+    client_event::ClientEvent,
+    error::SendError,
+    event::{Events, RoomEvent},
+    live::Live,
+    power::Powers,
+    room::{Current, Room},
+    send::{Sent, Transaction},
+    snapshot::{Snapshot, Snapshots},
+    state::membership_of,
+};
+
+/// How many rooms stay in memory.
+const CACHED_ROOMS: u64 = 50_000;
+
+/// The rooms of this server: the service that all others ask about rooms.
+#[derive(Clone, Debug)]
+pub struct Rooms(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    events: Events,
+    snapshots: Snapshots,
+    by_id: Cache<OwnedRoomId, RoomNid>,
+    by_nid: Cache<RoomNid, Arc<Room>>,
+    transactions: send::Transactions,
+}
+
+/// What [`Rooms`] is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The database.
+    pub pool: PgPool,
+    /// Where events are written.
+    pub journal: Journal,
+    /// Numbers of users and state keys.
+    pub interner: Interner,
+    /// Numbers of new events and snapshots.
+    pub blocks: Blocks,
+    /// Who signs.
+    pub identity: Arc<Identity>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Rooms {
+    /// Makes the service.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let events = Events::new(parts.pool.clone());
+        let snapshots = Snapshots::new(parts.pool.clone());
+        Self(Arc::new(Inner {
+            parts,
+            events,
+            snapshots,
+            by_id: Cache::new(CACHED_ROOMS),
+            by_nid: Cache::new(CACHED_ROOMS),
+            transactions: send::Transactions::default(),
+        }))
+    }
+
+    /// The room with this id, if we know it.
+    pub async fn find(&self, id: &RoomId) -> sqlx::Result<Option<Arc<Room>>> {
+        if let Some(nid) = self.0.by_id.get(id).await {
+            return self.find_by_nid(nid).await;
+        }
+        let mut conn = self.pool().acquire().await?;
+        let row = room_table::find_by_id(&mut conn, id.as_str()).await?;
+        drop(conn);
+        match row {
+            Some(row) => self.remember(&row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The room with this number.
+    pub async fn find_by_nid(&self, nid: RoomNid) -> sqlx::Result<Option<Arc<Room>>> {
+        if let Some(room) = self.0.by_nid.get(&nid).await {
+            return Ok(Some(room));
+        }
+        let mut conn = self.pool().acquire().await?;
+        let row = room_table::find(&mut conn, nid).await?;
+        drop(conn);
+        match row {
+            Some(row) => self.remember(&row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps a room whose row was read; the one that is kept already wins.
+    async fn remember(&self, row: &room_table::Stored) -> sqlx::Result<Arc<Room>> {
+        let nid = row.nid;
+        let made = async {
+            // The head is read inside, so that every later announcement finds the room in memory.
+            Room::new(row, self.journal().head().0).map(Arc::new)
+        };
+        let room = self
+            .0
+            .by_nid
+            .try_get_with(nid, made)
+            .await
+            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        self.0.by_id.insert(room.id.clone(), nid).await;
+        Ok(room)
+    }
+
+    /// Stored events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.0.snapshots
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.0.parts.pool
+    }
+
+    /// Numbers of users and state keys.
+    #[must_use]
+    pub fn interner(&self) -> &Interner {
+        &self.0.parts.interner
+    }
+
+    pub(crate) fn blocks(&self) -> &Blocks {
+        &self.0.parts.blocks
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.0.parts.journal
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.0.parts.identity
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.parts.clock
+    }
+}

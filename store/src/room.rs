@@ -48,6 +48,19 @@ pub async fn find(conn: &mut PgConnection, nid: RoomNid) -> sqlx::Result<Option<
     .await
 }
 
+/// Finds the room with this number and locks its row until the transaction ends.
+pub async fn lock(conn: &mut PgConnection, nid: RoomNid) -> sqlx::Result<Option<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"SELECT nid, room_id, version, revision, snapshot_nid AS "snapshot: SnapshotNid",
+                  extremities AS "extremities: Vec<EventNid>", published
+           FROM room WHERE nid = $1 FOR UPDATE"#,
+        nid.0,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// Makes the room's row, or finds it when it is there already.
 pub async fn insert(
     conn: &mut PgConnection,

@@ -1,0 +1,68 @@
+//! Why an event was not sent.
+
+use hearth_core::pdu::PduError;
+use ruma::signatures::JsonError;
+
+/// Why an event was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The authorisation rules say no; the text says which.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The content does not fit the event type, or is no canonical JSON.
+    #[error("{0}")]
+    BadEvent(String),
+    /// The event or one of its fields is too long.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A redaction's target is not in the room.
+    #[error("the event to redact is not in this room")]
+    UnknownTarget,
+    /// We are not in the room.
+    #[error("this server is not in the room")]
+    UnknownRoom,
+    /// Too much waits to be written.
+    #[error("too much waits to be written")]
+    Overloaded,
+    /// The room's state changed each time that the event was built.
+    #[error("the room changes too fast")]
+    Contended,
+    /// The database failed.
+    #[error("writing an event failed")]
+    Storage(#[from] sqlx::Error),
+}
+
+impl SendError {
+    /// What a repetition of a failed transaction is told, while the first one is told the error itself.
+    pub(crate) fn repeated(&self) -> Self {
+        match self {
+            Self::Forbidden(reason) => Self::Forbidden(reason.clone()),
+            Self::BadEvent(reason) => Self::BadEvent(reason.clone()),
+            Self::TooLarge(reason) => Self::TooLarge(reason.clone()),
+            Self::UnknownTarget => Self::UnknownTarget,
+            Self::UnknownRoom => Self::UnknownRoom,
+            Self::Overloaded => Self::Overloaded,
+            Self::Contended => Self::Contended,
+            Self::Storage(error) => Self::Storage(sqlx::Error::Protocol(error.to_string())),
+        }
+    }
+
+    pub(crate) fn from_signing(error: &JsonError) -> Self {
+        match error {
+            JsonError::PduTooLarge => Self::TooLarge("the event is larger than 65,535 bytes".into()),
+            other => Self::BadEvent(other.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for SendError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::BadEvent(error.to_string())
+    }
+}
+
+impl From<PduError> for SendError {
+    fn from(error: PduError) -> Self {
+        Self::BadEvent(error.to_string())
+    }
+}

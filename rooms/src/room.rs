@@ -1,0 +1,110 @@
+//! A room in memory: what never changes of it, its current state, and the place where its next event is built.
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use hearth_core::{EventNid, RoomNid};
+use hearth_store::room;
+use ruma::{
+    OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules,
+};
+use tokio::sync::Mutex;
+
+use crate::{snapshot::Snapshot, tail::Tail, version};
+
+/// A room that we know.
+#[derive(Debug)]
+pub struct Room {
+    /// Its number.
+    pub nid: RoomNid,
+    /// `!…`
+    pub id: OwnedRoomId,
+    /// Its version.
+    pub version: RoomVersionId,
+    /// The rules of its version.
+    pub rules: RoomVersionRules,
+    /// The committed current state; `None` until it is read, or when another process changed it.
+    current: RwLock<Option<Current>>,
+    /// How often another process was heard to change the room.
+    pub(crate) foreign_changes: AtomicU64,
+    /// Where the next event goes; held while one is built, never while one is committed.
+    pub(crate) head: Mutex<HeadSlot>,
+    /// The newest part of the timeline.
+    pub(crate) tail: Tail,
+}
+
+/// The current state of a room.
+#[derive(Clone, Debug)]
+pub struct Current {
+    /// Grows with every change.
+    pub revision: i64,
+    /// The state.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// What the next event of a room is built on. It runs ahead of the commits.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub revision: i64,
+    pub snapshot: Arc<Snapshot>,
+    pub extremities: Vec<Extremity>,
+}
+
+/// An event without a successor.
+#[derive(Clone, Debug)]
+pub(crate) struct Extremity {
+    pub nid: EventNid,
+    pub event_id: OwnedEventId,
+    pub depth: i64,
+}
+
+/// The head, if it is known, and how often it was thrown away.
+#[derive(Debug, Default)]
+pub(crate) struct HeadSlot {
+    pub head: Option<Head>,
+    /// Losers of one commit throw the head away once, not once each.
+    pub generation: u64,
+    /// The foreign changes that `head` has seen.
+    pub foreign_changes: u64,
+}
+
+impl Room {
+    pub(crate) fn new(row: &room::Stored, complete_from: i64) -> sqlx::Result<Self> {
+        let corrupt = |error: ruma::IdParseError| sqlx::Error::Decode(error.into());
+        Ok(Self {
+            nid: row.nid,
+            id: RoomId::parse(&row.room_id).map_err(corrupt)?,
+            version: RoomVersionId::try_from(row.version.as_str()).map_err(corrupt)?,
+            rules: version::rules(&row.version)?,
+            current: RwLock::new(None),
+            foreign_changes: AtomicU64::new(0),
+            head: Mutex::new(HeadSlot::default()),
+            tail: Tail::new(complete_from),
+        })
+    }
+
+    /// The committed current state, if it is in memory.
+    pub(crate) fn current(&self) -> Option<Current> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// Takes note of a committed state; an older one than is known is ignored.
+    pub(crate) fn set_current(&self, new: Current) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current
+            .as_ref()
+            .is_none_or(|current| current.revision < new.revision)
+        {
+            *current = Some(new);
+        }
+    }
+
+    /// Takes note that another process changed the room.
+    pub(crate) fn changed_elsewhere(&self) {
+        self.foreign_changes.fetch_add(1, Ordering::Release);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
