@@ -139,7 +139,13 @@ impl<'a> Builder<'a> {
         let auth = self.auth_state(sender, &draft, &content).await?;
         let (pdu, auth_nids) = self.build(sender, draft, &auth)?;
         self.authorise(&pdu, &auth)?;
-        let row = self.row(&pdu, sender_nid, state_key, auth_nids, redacts);
+        let nid = self.rooms.blocks().event().await?;
+        let refs = References {
+            state_key,
+            auth: auth_nids,
+            redacts,
+        };
+        let row = self.row(nid, &pdu, sender_nid, refs);
         let event = Arc::new(RoomEvent::new(&row, pdu));
         self.apply(row, &event).await?;
         Ok(Appended::New(event))
@@ -181,11 +187,13 @@ impl<'a> Builder<'a> {
         )
         .map_err(SendError::BadEvent)?;
         if draft.kind != TimelineEventType::RoomCreate
-            && !types.iter().any(|(kind, _)| *kind == StateEventType::RoomCreate)
+            && !types
+                .iter()
+                .any(|(kind, _)| *kind == StateEventType::RoomCreate)
         {
             types.push((StateEventType::RoomCreate, String::new()));
         }
-        self.rooms.state_subset(&self.head.snapshot, types).await
+        Ok(self.rooms.state_subset(&self.head.snapshot, types).await?)
     }
 
     fn build(
@@ -205,7 +213,11 @@ impl<'a> Builder<'a> {
         let mut newest = self.head.extremities.clone();
         newest.sort_by_key(|extremity| -extremity.depth);
         let prev_ids = newest.iter().take(MERGED).map(|e| id_value(&e.event_id));
-        let depth = newest.first().map_or(0, |e| e.depth).saturating_add(1).min(MAX_DEPTH);
+        let depth = newest
+            .first()
+            .map_or(0, |e| e.depth)
+            .saturating_add(1)
+            .min(MAX_DEPTH);
 
         let mut object = CanonicalJsonObject::new();
         let mut put = |key: &str, value: CanonicalJsonValue| object.insert(key.to_owned(), value);
@@ -213,10 +225,15 @@ impl<'a> Builder<'a> {
         put("prev_events", CanonicalJsonValue::Array(prev_ids.collect()));
         put("depth", integer(depth));
         let now = draft.timestamp.unwrap_or_else(|| self.rooms.clock().now());
-        put("origin_server_ts", CanonicalJsonValue::Integer(now.get().into()));
+        put(
+            "origin_server_ts",
+            CanonicalJsonValue::Integer(now.get().into()),
+        );
         put("sender", sender.as_str().into());
         put("type", draft.kind.to_string().into());
-        if draft.kind != TimelineEventType::RoomCreate || rules.event_format.require_room_create_room_id {
+        if draft.kind != TimelineEventType::RoomCreate
+            || rules.event_format.require_room_create_room_id
+        {
             put("room_id", self.room.id.as_str().into());
         }
         if let Some(key) = draft.state_key {
@@ -254,30 +271,24 @@ impl<'a> Builder<'a> {
         check_state_dependent_auth_rules(rules, pdu, by_key).map_err(SendError::Forbidden)
     }
 
-    fn row(
-        &self,
-        pdu: &Pdu,
-        sender: UserNid,
-        state_key: Option<StateKeyNid>,
-        auth: Vec<EventNid>,
-        redacts: Option<Redacts>,
-    ) -> EventRow {
+    fn row(&self, nid: EventNid, pdu: &Pdu, sender: UserNid, refs: References) -> EventRow {
         EventRow {
-            nid: self.rooms.blocks().event(),
+            nid,
             room: self.room.nid,
             event_id: pdu.event_id.to_string(),
             sender,
             kind: pdu.kind.to_string(),
-            state_key,
+            state_key: refs.state_key,
             depth: pdu.depth,
-            origin_server_ts: i64::try_from(u64::from(pdu.origin_server_ts.get())).unwrap_or(i64::MAX),
+            origin_server_ts: i64::try_from(u64::from(pdu.origin_server_ts.get()))
+                .unwrap_or(i64::MAX),
             placement: Placement::Live,
             snapshot: Some(self.head.snapshot.nid),
-            auth,
+            auth: refs.auth,
             status: Status::Accepted,
             json: pdu.json.get().to_owned(),
             relation: relation(&pdu.content),
-            redacts,
+            redacts: refs.redacts,
         }
     }
 
@@ -286,11 +297,19 @@ impl<'a> Builder<'a> {
         let merged: Vec<EventNid> = {
             let mut newest = self.head.extremities.clone();
             newest.sort_by_key(|extremity| -extremity.depth);
-            newest.iter().take(MERGED).map(|extremity| extremity.nid).collect()
+            newest
+                .iter()
+                .take(MERGED)
+                .map(|extremity| extremity.nid)
+                .collect()
         };
-        self.head.extremities.retain(|extremity| !merged.contains(&extremity.nid));
+        self.head
+            .extremities
+            .retain(|extremity| !merged.contains(&extremity.nid));
         let own: Vec<EventNid> = self.made.iter().map(|event| event.nid).collect();
-        self.write.extremities_gone.extend(merged.into_iter().filter(|nid| !own.contains(nid)));
+        self.write
+            .extremities_gone
+            .extend(merged.into_iter().filter(|nid| !own.contains(nid)));
         self.write.extremities_new = vec![event.nid];
         self.head.extremities.push(Extremity {
             nid: event.nid,
@@ -300,7 +319,7 @@ impl<'a> Builder<'a> {
         if let Some(key) = event.state_key {
             let mut map = self.head.snapshot.map.clone();
             map.insert(key, event.nid);
-            let nid = self.rooms.blocks().snapshot();
+            let nid = self.rooms.blocks().snapshot().await?;
             let (snapshot, row) = self.head.snapshot.successor(nid, self.room.nid, map);
             if self.write.new_state.is_none() {
                 self.head.revision += 1;
@@ -320,8 +339,10 @@ impl<'a> Builder<'a> {
     }
 
     async fn membership(&self, event: &RoomEvent) -> Result<MembershipRow, SendError> {
-        let user = UserId::parse(event.pdu.state_key.as_deref().unwrap_or_default())
-            .map_err(|_| SendError::BadEvent("the state key of a member event is a user id".into()))?;
+        let user =
+            UserId::parse(event.pdu.state_key.as_deref().unwrap_or_default()).map_err(|_| {
+                SendError::BadEvent("the state key of a member event is a user id".into())
+            })?;
         let content: MemberContent = event.pdu.content_as()?;
         let stripped = match content.membership.as_str() {
             "invite" | "knock" => {
@@ -370,6 +391,13 @@ impl<'a> Builder<'a> {
         }
         Ok(Some(Redacts::Known(target.nid)))
     }
+}
+
+/// What an event refers to, as numbers.
+struct References {
+    state_key: Option<StateKeyNid>,
+    auth: Vec<EventNid>,
+    redacts: Option<Redacts>,
 }
 
 /// The largest depth that canonical JSON can hold.

@@ -49,7 +49,9 @@ impl SendError {
 
     pub(crate) fn from_signing(error: &JsonError) -> Self {
         match error {
-            JsonError::PduTooLarge => Self::TooLarge("the event is larger than 65,535 bytes".into()),
+            JsonError::PduTooLarge => {
+                Self::TooLarge("the event is larger than 65,535 bytes".into())
+            }
             other => Self::BadEvent(other.to_string()),
         }
     }

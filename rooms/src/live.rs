@@ -9,7 +9,7 @@ use hearth_journal::{Announcement, Entry, Kind, Origin};
 use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Rooms, event::RoomEvent, room::Room, SendError};
+use crate::{Rooms, SendError, event::RoomEvent, room::Room};
 
 /// How many announcements a reader may lag behind before it must read the log.
 const BACKLOG: usize = 1_024;
@@ -31,7 +31,8 @@ impl Rooms {
     #[must_use]
     pub fn follow(&self, tracker: &TaskTracker, stop: CancellationToken) -> Live {
         let live = Live(broadcast::Sender::new(BACKLOG));
-        let (rooms, out, mut announcements) = (self.clone(), live.clone(), self.journal().subscribe());
+        let (rooms, out, mut announcements) =
+            (self.clone(), live.clone(), self.journal().subscribe());
         tracker.spawn(async move {
             loop {
                 let next = tokio::select! {
@@ -56,7 +57,9 @@ impl Rooms {
     async fn take_in(&self, announcement: &Announcement) {
         for entry in announcement.entries.iter() {
             let Some(nid) = entry.room else { continue };
-            let Some(room) = self.0.by_nid.get(&nid).await else { continue };
+            let Some(room) = self.0.by_nid.get(&nid).await else {
+                continue;
+            };
             if announcement.origin == Origin::Remote {
                 room.changed_elsewhere();
             }
@@ -70,7 +73,9 @@ impl Rooms {
     }
 
     async fn take_in_event(&self, room: &Room, entry: &Entry) -> Result<(), SendError> {
-        let Some(nid) = entry.event else { return Ok(()) };
+        let Some(nid) = entry.event else {
+            return Ok(());
+        };
         let event = self.events().get(nid).await?;
         event.place(entry.position.0);
         self.apply_redaction(room, &event).await?;
@@ -79,10 +84,18 @@ impl Rooms {
     }
 
     /// Puts a redacted event in place of the one in memory.
-    pub(crate) async fn apply_redaction(&self, room: &Room, event: &RoomEvent) -> Result<(), SendError> {
-        let Some(target) = &event.pdu.redacts else { return Ok(()) };
+    pub(crate) async fn apply_redaction(
+        &self,
+        room: &Room,
+        event: &RoomEvent,
+    ) -> Result<(), SendError> {
+        let Some(target) = &event.pdu.redacts else {
+            return Ok(());
+        };
         let nids = self.events().nids([target.as_ref()]).await?;
-        let Some(nid) = nids.get(target) else { return Ok(()) };
+        let Some(nid) = nids.get(target) else {
+            return Ok(());
+        };
         self.events().forget(*nid).await;
         let redacted = self.events().get(*nid).await?;
         room.tail.replace(&redacted);

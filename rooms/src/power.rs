@@ -6,9 +6,7 @@ use ruma::{
     OwnedUserId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::AuthorizationRules,
-    state_res::events::{
-        RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField,
-    },
+    state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField},
 };
 
 use crate::{Rooms, error::SendError, event::RoomEvent, room::Room, snapshot::Snapshot};
@@ -30,7 +28,9 @@ impl Powers {
             return i64::MAX;
         }
         match &self.levels {
-            Some(levels) => levels.user_power_level(user, &self.rules).map_or(0, i64::from),
+            Some(levels) => levels
+                .user_power_level(user, &self.rules)
+                .map_or(0, i64::from),
             None if creator => 100,
             None => 0,
         }
@@ -44,18 +44,20 @@ impl Powers {
         } else {
             i64::from(action.default_value())
         };
-        let level = self.levels.as_ref().and_then(|levels| {
-            levels.get_as_int_or_default(action, &self.rules).ok()
-        });
+        let level = self
+            .levels
+            .as_ref()
+            .and_then(|levels| levels.get_as_int_or_default(action, &self.rules).ok());
         level.map_or(default, i64::from)
     }
 
     /// The power that sending an event of this type needs.
     #[must_use]
     pub fn needed_for(&self, kind: &TimelineEventType, state_key: Option<&str>) -> i64 {
-        let level = self.levels.as_ref().and_then(|levels| {
-            levels.event_power_level(kind, state_key, &self.rules).ok()
-        });
+        let level = self
+            .levels
+            .as_ref()
+            .and_then(|levels| levels.event_power_level(kind, state_key, &self.rules).ok());
         level.map_or(0, i64::from)
     }
 
@@ -73,7 +75,12 @@ impl Powers {
 
     /// Whether the user may send an event of this type.
     #[must_use]
-    pub fn may_send(&self, user: &UserId, kind: &TimelineEventType, state_key: Option<&str>) -> bool {
+    pub fn may_send(
+        &self,
+        user: &UserId,
+        kind: &TimelineEventType,
+        state_key: Option<&str>,
+    ) -> bool {
         self.of(user) >= self.needed_for(kind, state_key)
     }
 
@@ -81,7 +88,8 @@ impl Powers {
     #[must_use]
     pub fn named(&self) -> HashSet<OwnedUserId> {
         let mut named = self.creators.clone();
-        if let Some(Ok(Some(users))) = self.levels.as_ref().map(|levels| levels.users(&self.rules)) {
+        if let Some(Ok(Some(users))) = self.levels.as_ref().map(|levels| levels.users(&self.rules))
+        {
             named.extend(users.keys().cloned());
         }
         named
@@ -92,12 +100,16 @@ impl Rooms {
     /// Who may do what in a state of a room.
     pub async fn power(&self, room: &Room, snapshot: &Snapshot) -> Result<Powers, SendError> {
         let rules = room.rules.authorization.clone();
-        let create = self.state_event(snapshot, &StateEventType::RoomCreate, "").await?;
+        let create = self
+            .state_event(snapshot, &StateEventType::RoomCreate, "")
+            .await?;
         let create = create.ok_or(SendError::UnknownRoom)?;
         let creators = RoomCreateEvent::new(create.as_ref())
             .creators(&rules)
             .map_err(SendError::BadEvent)?;
-        let levels = self.state_event(snapshot, &StateEventType::RoomPowerLevels, "").await?;
+        let levels = self
+            .state_event(snapshot, &StateEventType::RoomPowerLevels, "")
+            .await?;
         Ok(Powers {
             rules,
             creators,

@@ -72,7 +72,12 @@ impl Rooms {
     /// # Errors
     ///
     /// See [`SendError`].
-    pub async fn send(&self, room: &Room, sender: &UserId, draft: Draft) -> Result<Sent, SendError> {
+    pub async fn send(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        draft: Draft,
+    ) -> Result<Sent, SendError> {
         let event_id = self.send_all(room, vec![(sender, draft)], None).await?;
         Ok(Sent { event_id })
     }
@@ -114,9 +119,11 @@ impl Rooms {
         });
         for attempt in 1..=ATTEMPTS {
             let outcome = if attempt < 3 {
-                self.try_send(room, drafts.clone(), transaction.clone()).await?
+                self.try_send(room, drafts.clone(), transaction.clone())
+                    .await?
             } else {
-                self.send_locked(room, drafts.clone(), transaction.clone()).await?
+                self.send_locked(room, drafts.clone(), transaction.clone())
+                    .await?
             };
             if let Some(event_id) = outcome {
                 return Ok(event_id);
@@ -169,7 +176,10 @@ impl Rooms {
                 slot.head = None;
             }
         }
-        let committed = Committed { made: built.made, current: built.current };
+        let committed = Committed {
+            made: built.made,
+            current: built.current,
+        };
         self.settle(room, outcome, committed, last).await
     }
 
@@ -184,7 +194,9 @@ impl Rooms {
         slot.generation += 1;
         slot.head = None;
         let mut tx = self.pool().begin().await?;
-        let row = room_table::lock(&mut tx, room.nid).await?.ok_or(SendError::UnknownRoom)?;
+        let row = room_table::lock(&mut tx, room.nid)
+            .await?
+            .ok_or(SendError::UnknownRoom)?;
         let head = self.head_of(row).await?;
         let mut builder = Builder::new(self, room, head);
         let last = match append_all(&mut builder, drafts).await {
@@ -200,7 +212,10 @@ impl Rooms {
         };
         let outcome = self.journal().commit(tx, write).await;
         drop(slot);
-        let committed = Committed { made: built.made, current: built.current };
+        let committed = Committed {
+            made: built.made,
+            current: built.current,
+        };
         self.settle(room, outcome, committed, last).await
     }
 
@@ -219,7 +234,9 @@ impl Rooms {
                     self.apply_redaction(room, event).await?;
                 }
                 if let Some(current) = committed.current {
-                    self.snapshots().remember(Arc::clone(&current.snapshot)).await;
+                    self.snapshots()
+                        .remember(Arc::clone(&current.snapshot))
+                        .await;
                     room.set_current(current);
                 }
                 return Ok(Some(last));
@@ -271,7 +288,10 @@ impl Rooms {
     }
 }
 
-async fn append_all(builder: &mut Builder<'_>, drafts: Drafts<'_>) -> Result<OwnedEventId, SendError> {
+async fn append_all(
+    builder: &mut Builder<'_>,
+    drafts: Drafts<'_>,
+) -> Result<OwnedEventId, SendError> {
     let mut last = None;
     for (sender, draft) in drafts {
         last = Some(match builder.append(sender, draft).await? {
@@ -298,8 +318,18 @@ struct Committed {
 
 impl Built {
     fn of(builder: Builder<'_>, transaction: Option<TransactionRow>) -> Self {
-        let Builder { head, mut write, made, .. } = builder;
-        debug_assert!(write.events.iter().all(|event| event.placement == Placement::Live));
+        let Builder {
+            head,
+            mut write,
+            made,
+            ..
+        } = builder;
+        debug_assert!(
+            write
+                .events
+                .iter()
+                .all(|event| event.placement == Placement::Live)
+        );
         let current = write.new_state.map(|_| Current {
             revision: head.revision,
             snapshot: Arc::clone(&head.snapshot),
@@ -309,6 +339,11 @@ impl Built {
             room: Some(write),
             ..Write::default()
         });
-        Self { head, made, current, write }
+        Self {
+            head,
+            made,
+            current,
+            write,
+        }
     }
 }

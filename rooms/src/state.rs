@@ -53,7 +53,11 @@ impl Rooms {
         kind: &StateEventType,
         key: &str,
     ) -> sqlx::Result<Option<Arc<RoomEvent>>> {
-        let Some(key) = self.interner().find_state_key(&kind.to_string(), key).await? else {
+        let Some(key) = self
+            .interner()
+            .find_state_key(&kind.to_string(), key)
+            .await?
+        else {
             return Ok(None);
         };
         match snapshot.get(key) {
@@ -63,20 +67,28 @@ impl Rooms {
     }
 
     /// The events that hold these keys of a state; keys that nothing holds are left out.
-    pub async fn state_subset<E: From<sqlx::Error>>(
+    pub async fn state_subset(
         &self,
         snapshot: &Snapshot,
         keys: impl IntoIterator<Item = (StateEventType, String)>,
-    ) -> Result<HashMap<(StateEventType, String), Arc<RoomEvent>>, E> {
+    ) -> sqlx::Result<HashMap<(StateEventType, String), Arc<RoomEvent>>> {
         let mut wanted = Vec::new();
         for (kind, key) in keys {
-            let found = self.interner().find_state_key(&kind.to_string(), &key).await?;
+            let found = self
+                .interner()
+                .find_state_key(&kind.to_string(), &key)
+                .await?;
             if let Some(nid) = found.and_then(|found| snapshot.get(found)) {
                 wanted.push(((kind, key), nid));
             }
         }
-        let events = self.events().map(wanted.iter().map(|(_, nid)| *nid)).await?;
-        let held = wanted.into_iter().filter_map(|(key, nid)| Some((key, Arc::clone(events.get(&nid)?))));
+        let events = self
+            .events()
+            .map(wanted.iter().map(|(_, nid)| *nid))
+            .await?;
+        let held = wanted
+            .into_iter()
+            .filter_map(|(key, nid)| Some((key, Arc::clone(events.get(&nid)?))));
         Ok(held.collect())
     }
 

@@ -33,7 +33,9 @@ impl Tail {
     /// Adds the next live event.
     pub(crate) fn push(&self, order: i64, event: Arc<RoomEvent>) {
         let mut inner = self.lock();
-        if order <= inner.complete_from || inner.events.back().and_then(|e| e.stream_order()) >= Some(order) {
+        if order <= inner.complete_from
+            || inner.events.back().and_then(|e| e.stream_order()) >= Some(order)
+        {
             return;
         }
         inner.events.push_back(event);
@@ -70,7 +72,9 @@ impl Tail {
     ) -> Option<(Vec<Arc<RoomEvent>>, bool)> {
         let inner = self.lock();
         let within = |event: &&Arc<RoomEvent>| {
-            event.stream_order().is_some_and(|order| from < order && order <= to)
+            event
+                .stream_order()
+                .is_some_and(|order| from < order && order <= to)
         };
         let mut newest: Vec<_> = inner
             .events

@@ -96,7 +96,10 @@ impl Rooms {
         let member = StateEventType::RoomMember.to_string();
         Ok(Keys {
             visibility: self.interner().find_state_key(&visibility, "").await?,
-            member: self.interner().find_state_key(&member, user.as_str()).await?,
+            member: self
+                .interner()
+                .find_state_key(&member, user.as_str())
+                .await?,
         })
     }
 
@@ -110,10 +113,16 @@ impl Rooms {
             let Some(nid) = next else { return Ok(None) };
             let event = self.events().get(nid).await?;
             if membership_of(&event) == Join {
-                let order = if hop == 0 { Some(i64::MAX) } else { event.stream_order() };
+                let order = if hop == 0 {
+                    Some(i64::MAX)
+                } else {
+                    event.stream_order()
+                };
                 return Ok(order);
             }
-            let Some(before) = event.snapshot else { return Ok(None) };
+            let Some(before) = event.snapshot else {
+                return Ok(None);
+            };
             next = self.snapshot(before).await?.get(key);
         }
         Ok(None)
@@ -128,7 +137,10 @@ impl Rooms {
             Some(nid) => membership_of(self.events().get(nid).await?.as_ref()),
             None => MembershipState::Leave,
         };
-        Ok(Sight { visibility, membership })
+        Ok(Sight {
+            visibility,
+            membership,
+        })
     }
 }
 
@@ -137,7 +149,9 @@ fn visibility_of(event: &RoomEvent) -> HistoryVisibility {
     event
         .pdu
         .content_as::<VisibilityContent>()
-        .map_or(HistoryVisibility::Shared, |content| content.history_visibility)
+        .map_or(HistoryVisibility::Shared, |content| {
+            content.history_visibility
+        })
 }
 
 fn sees(user: &UserId, event: &RoomEvent, before: &Sight, joined: Option<i64>) -> bool {
@@ -154,7 +168,10 @@ fn sees(user: &UserId, event: &RoomEvent, before: &Sight, joined: Option<i64>) -
 /// What the state says after the event, as far as it matters here.
 fn after(user: &UserId, event: &RoomEvent, before: &Sight) -> Sight {
     let mut after = before.clone();
-    if event.pdu.is_state(&TimelineEventType::RoomHistoryVisibility) {
+    if event
+        .pdu
+        .is_state(&TimelineEventType::RoomHistoryVisibility)
+    {
         after.visibility = visibility_of(event);
     }
     if event.pdu.kind == TimelineEventType::RoomMember

@@ -3,6 +3,8 @@
 use hearth_core::{EventNid, RoomNid, SnapshotNid};
 use sqlx::PgConnection;
 
+use crate::event::array;
+
 /// A room's row.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -76,4 +78,54 @@ pub async fn insert(
     )
     .fetch_one(conn)
     .await
+}
+
+/// What a batch has to know of a room before it decides, and writes back after.
+#[derive(Clone, Debug)]
+pub struct Changing {
+    /// The room.
+    pub nid: RoomNid,
+    /// Grows with every change of the current state.
+    pub revision: i64,
+    /// The current state.
+    pub snapshot: Option<SnapshotNid>,
+    /// Events without a successor.
+    pub extremities: Vec<EventNid>,
+}
+
+/// Locks the rows of rooms, in the order of their numbers, until the transaction ends.
+pub async fn lock_all(conn: &mut PgConnection, nids: &[RoomNid]) -> sqlx::Result<Vec<Changing>> {
+    sqlx::query_as!(
+        Changing,
+        r#"SELECT nid, revision, snapshot_nid AS "snapshot: SnapshotNid",
+                  extremities AS "extremities: Vec<EventNid>"
+           FROM room WHERE nid = ANY($1) ORDER BY nid FOR UPDATE"#,
+        nids as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Writes rooms back that [`lock_all`] locked.
+pub async fn update(conn: &mut PgConnection, rooms: &[&Changing]) -> sqlx::Result<()> {
+    let nids: Vec<i64> = rooms.iter().map(|room| room.nid.0).collect();
+    let revisions: Vec<i64> = rooms.iter().map(|room| room.revision).collect();
+    let snapshots: Vec<Option<i64>> = rooms
+        .iter()
+        .map(|room| room.snapshot.map(|nid| nid.0))
+        .collect();
+    let extremities: Vec<String> = rooms.iter().map(|room| array(&room.extremities)).collect();
+    sqlx::query!(
+        "UPDATE room SET revision = w.revision, snapshot_nid = w.snapshot, extremities = w.extremities::bigint[]
+         FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
+              AS w (nid, revision, snapshot, extremities)
+         WHERE room.nid = w.nid",
+        &nids,
+        &revisions,
+        &snapshots as &[Option<i64>],
+        &extremities,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }

@@ -3,6 +3,8 @@
 use hearth_core::SnapshotNid;
 use sqlx::PgConnection;
 
+use crate::write::SnapshotRow;
+
 /// A snapshot as it is stored.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -31,4 +33,25 @@ pub async fn list_chain(conn: &mut PgConnection, nid: SnapshotNid) -> sqlx::Resu
     )
     .fetch_all(conn)
     .await
+}
+
+/// Adds snapshots.
+pub async fn insert(conn: &mut PgConnection, rows: &[&SnapshotRow]) -> sqlx::Result<()> {
+    let nids: Vec<i64> = rows.iter().map(|row| row.nid.0).collect();
+    let rooms: Vec<i64> = rows.iter().map(|row| row.room.0).collect();
+    let parents: Vec<Option<i64>> = rows.iter().map(|row| row.parent.map(|nid| nid.0)).collect();
+    let depths: Vec<i32> = rows.iter().map(|row| row.depth).collect();
+    let deltas: Vec<&[u8]> = rows.iter().map(|row| row.delta.as_slice()).collect();
+    sqlx::query!(
+        "INSERT INTO snapshot (nid, room_nid, parent_nid, depth, delta)
+         SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::bytea[])",
+        &nids,
+        &rooms,
+        &parents as &[Option<i64>],
+        &depths,
+        &deltas as &[&[u8]],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }

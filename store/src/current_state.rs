@@ -1,0 +1,39 @@
+//! `current_state`: which snapshot was a room's current state from which position on. Journalled.
+
+use hearth_core::{Position, RoomNid, SnapshotNid};
+use sqlx::PgConnection;
+
+/// Adds rows.
+pub async fn insert(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    positions: &[Position],
+    snapshots: &[SnapshotNid],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO current_state (room_nid, position, snapshot_nid)
+         SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[])",
+        rooms as &[RoomNid],
+        positions as &[Position],
+        snapshots as &[SnapshotNid],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The snapshot that was the room's current state at `position`.
+pub async fn find_at(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    position: Position,
+) -> sqlx::Result<Option<SnapshotNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT snapshot_nid AS "nid: SnapshotNid" FROM current_state
+           WHERE room_nid = $1 AND position <= $2 ORDER BY position DESC LIMIT 1"#,
+        room.0,
+        position.0,
+    )
+    .fetch_optional(conn)
+    .await
+}

@@ -1,0 +1,111 @@
+//! `membership`: each user's membership of each room. Journalled.
+
+use hearth_core::{EventNid, Position, RoomNid, UserNid};
+use sqlx::PgConnection;
+
+use crate::write::MembershipRow;
+
+/// Writes memberships; one row a user and room at the most.
+pub async fn upsert(
+    conn: &mut PgConnection,
+    rows: &[(&MembershipRow, Position)],
+) -> sqlx::Result<()> {
+    let users: Vec<i64> = rows.iter().map(|(row, _)| row.user.0).collect();
+    let rooms: Vec<i64> = rows.iter().map(|(row, _)| row.room.0).collect();
+    let memberships: Vec<&str> = rows
+        .iter()
+        .map(|(row, _)| row.membership.as_str())
+        .collect();
+    let events: Vec<Option<i64>> = rows
+        .iter()
+        .map(|(row, _)| row.event.map(|nid| nid.0))
+        .collect();
+    let senders: Vec<i64> = rows.iter().map(|(row, _)| row.sender.0).collect();
+    let positions: Vec<i64> = rows.iter().map(|(_, position)| position.0).collect();
+    let stripped: Vec<Option<&str>> = rows
+        .iter()
+        .map(|(row, _)| row.stripped.as_deref())
+        .collect();
+    let forgotten: Vec<bool> = rows.iter().map(|(row, _)| row.forgotten).collect();
+    let names: Vec<Option<&str>> = rows
+        .iter()
+        .map(|(row, _)| row.display_name.as_deref())
+        .collect();
+    let avatars: Vec<Option<&str>> = rows
+        .iter()
+        .map(|(row, _)| row.avatar_url.as_deref())
+        .collect();
+    sqlx::query!(
+        "INSERT INTO membership (user_nid, room_nid, membership, event_nid, sender_nid, position, stripped, forgotten,
+                                 display_name, avatar_url)
+         SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
+                              $7::text[], $8::boolean[], $9::text[], $10::text[])
+         ON CONFLICT (user_nid, room_nid) DO UPDATE SET
+             membership = excluded.membership, event_nid = excluded.event_nid, sender_nid = excluded.sender_nid,
+             position = excluded.position, stripped = excluded.stripped, forgotten = excluded.forgotten,
+             display_name = excluded.display_name, avatar_url = excluded.avatar_url",
+        &users,
+        &rooms,
+        &memberships as &[&str],
+        &events as &[Option<i64>],
+        &senders,
+        &positions,
+        &stripped as &[Option<&str>],
+        &forgotten,
+        &names as &[Option<&str>],
+        &avatars as &[Option<&str>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A user's membership of a room.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Where.
+    pub room: RoomNid,
+    /// `join`, `invite`, `knock`, `leave` or `ban`.
+    pub membership: String,
+    /// The member event, if it is stored here.
+    pub event: Option<EventNid>,
+    /// Who sent it.
+    pub sender: UserNid,
+    /// When it changed last.
+    pub position: Position,
+    /// Stripped state for invites and knocks.
+    pub stripped: Option<String>,
+    /// Whether the user forgot the room.
+    pub forgotten: bool,
+}
+
+/// Lists a user's memberships, forgotten rooms included.
+pub async fn list_of_user(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"SELECT room_nid AS room, membership, event_nid AS "event: EventNid", sender_nid AS sender, position,
+                  stripped, forgotten
+           FROM membership WHERE user_nid = $1"#,
+        user.0,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// A user's membership of one room.
+pub async fn find(
+    conn: &mut PgConnection,
+    user: UserNid,
+    room: RoomNid,
+) -> sqlx::Result<Option<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"SELECT room_nid AS room, membership, event_nid AS "event: EventNid", sender_nid AS sender, position,
+                  stripped, forgotten
+           FROM membership WHERE user_nid = $1 AND room_nid = $2"#,
+        user.0,
+        room.0,
+    )
+    .fetch_optional(conn)
+    .await
+}

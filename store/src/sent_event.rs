@@ -1,0 +1,116 @@
+//! `sent_event`: the events that clients' transactions made. Journalled.
+
+use hearth_core::{EventNid, RoomNid, UserNid};
+use sqlx::PgConnection;
+
+use crate::write::TransactionRow;
+
+/// A transaction with its room and its event.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The transaction.
+    pub transaction: &'a TransactionRow,
+    /// The room that it sends to.
+    pub room: RoomNid,
+    /// The event that it makes.
+    pub event: EventNid,
+}
+
+/// Lists which of the transactions made an event already: the index into `rows`, and the event.
+pub async fn list_known(
+    conn: &mut PgConnection,
+    rows: &[Row<'_>],
+) -> sqlx::Result<Vec<(usize, EventNid)>> {
+    let columns = Columns::of(rows);
+    let known = sqlx::query!(
+        r#"SELECT w.index AS "index!", s.event_nid AS "event: EventNid"
+           FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+                WITH ORDINALITY AS w (user_nid, device_id, room_nid, action, txn_id, index)
+           JOIN sent_event s USING (user_nid, device_id, room_nid, action, txn_id)"#,
+        &columns.users,
+        &columns.devices as &[&str],
+        &columns.rooms,
+        &columns.actions as &[&str],
+        &columns.ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await?;
+    let known = known.into_iter().filter_map(|row| {
+        let index = usize::try_from(row.index).ok()?.checked_sub(1)?;
+        Some((index, row.event))
+    });
+    Ok(known.collect())
+}
+
+/// Adds transactions.
+pub async fn insert(conn: &mut PgConnection, rows: &[Row<'_>]) -> sqlx::Result<()> {
+    let columns = Columns::of(rows);
+    let events: Vec<i64> = rows.iter().map(|row| row.event.0).collect();
+    let created: Vec<i64> = rows.iter().map(|row| row.transaction.created_ts).collect();
+    sqlx::query!(
+        "INSERT INTO sent_event (user_nid, device_id, room_nid, action, txn_id, event_nid, created_ts)
+         SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+                              $7::bigint[])",
+        &columns.users,
+        &columns.devices as &[&str],
+        &columns.rooms,
+        &columns.actions as &[&str],
+        &columns.ids as &[&str],
+        &events,
+        &created,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Lists the transaction ids of those of `events` that this device sent.
+pub async fn list_of_events(
+    conn: &mut PgConnection,
+    user: UserNid,
+    device_id: &str,
+    events: &[EventNid],
+) -> sqlx::Result<Vec<(EventNid, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT event_nid AS "event: EventNid", txn_id FROM sent_event
+           WHERE event_nid = ANY($3) AND user_nid = $1 AND device_id = $2"#,
+        user.0,
+        device_id,
+        events as &[EventNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.event, row.txn_id))
+        .collect())
+}
+
+struct Columns<'a> {
+    users: Vec<i64>,
+    devices: Vec<&'a str>,
+    rooms: Vec<i64>,
+    actions: Vec<&'a str>,
+    ids: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(rows: &[Row<'a>]) -> Self {
+        Self {
+            users: rows.iter().map(|row| row.transaction.user.0).collect(),
+            devices: rows
+                .iter()
+                .map(|row| row.transaction.device_id.as_str())
+                .collect(),
+            rooms: rows.iter().map(|row| row.room.0).collect(),
+            actions: rows
+                .iter()
+                .map(|row| row.transaction.action.as_str())
+                .collect(),
+            ids: rows
+                .iter()
+                .map(|row| row.transaction.txn_id.as_str())
+                .collect(),
+        }
+    }
+}
