@@ -1,6 +1,6 @@
 //! The start: reach the database, refuse it or migrate it, and open the pool.
 
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{fmt, path::Path, str::FromStr as _, time::Duration};
 
 use hearth_core::config;
 use ruma::ServerName;
@@ -21,7 +21,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long [`Database::close`] waits for connections that are in use.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prepared statements that each connection keeps; more than the crate has.
 const STATEMENTS: usize = 500;
@@ -30,7 +30,6 @@ const STATEMENTS: usize = 500;
 ///
 /// Dropping it without [`Database::close`] is like `kill -9`: a private cluster goes on running and
 /// the next start adopts it.
-#[derive(Debug)]
 pub struct Database {
     pool: PgPool,
     direct: PgConnectOptions,
@@ -60,6 +59,16 @@ pub enum OpenError {
     /// The database must not be used.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold the password.
+        f.debug_struct("Database")
+            .field("pool", &self.pool)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Database {

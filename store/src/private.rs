@@ -43,7 +43,10 @@ use std::{
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::{task, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tracing::{error, info, warn};
 
 use self::{account::Account, installation::Installation, place::Place, server::Server};
@@ -57,7 +60,7 @@ pub struct Cluster {
     server: Arc<Server>,
     share: File,
     socket: PathBuf,
-    stop: CancellationToken,
+    watching: DropGuard,
     tasks: TaskTracker,
 }
 
@@ -176,7 +179,7 @@ impl Cluster {
             server,
             share,
             socket,
-            stop,
+            watching: stop.drop_guard(),
             tasks,
         })
     }
@@ -191,7 +194,7 @@ impl Cluster {
 
     /// Gives up this process's share; the last process stops the cluster.
     pub async fn stop(self) {
-        self.stop.cancel();
+        drop(self.watching);
         self.tasks.wait().await;
         match lock(self.server.base()).await {
             Ok(_stopping) => leave(&self.server, &self.share).await,

@@ -33,7 +33,7 @@ const ADMIN: &str = "postgres";
 const START_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How long a stop is waited for; the server goes on stopping without us.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long a running server may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -179,6 +179,8 @@ impl Server {
     }
 
     /// Makes the cluster beside its place and moves it there, so that it is whole or absent.
+    ///
+    /// The name is this process's own: the `initdb` of a Hearth that was killed may still be at work.
     async fn initialise(
         &self,
         installation: &Installation,
@@ -186,11 +188,13 @@ impl Server {
     ) -> Result<(), ClusterError> {
         info!("creating the database in {}", cluster.display());
         let account = self.place.account;
-        let new = cluster.with_extension("new");
+        let new = cluster.with_extension(format!("new-{}", std::process::id()));
+        // Removing fails while such an `initdb` writes; it gives up when its files are gone.
+        let line = "for i in 1 2 3 4 5; do rm -rf \"$0\".new-* && break; sleep 0.2; done";
+        account.run(line, cluster).await?;
         let mut made = Ok(());
         // Letters beyond ASCII have cases only in the first; not every system has it.
         for character_types in ["C.UTF-8", "C"] {
-            account.run("rm -rf \"$0\"", &new).await?;
             let output = account
                 .command(&installation.program("initdb"))
                 .args(["--username", ADMIN, "--auth", "trust"])
@@ -213,7 +217,8 @@ impl Server {
         account
             .append(&new.join("postgresql.conf"), settings::INCLUDES)
             .await?;
-        account.run("mv \"$0\" \"${0%.new}\"", &new).await?;
+        let moved = account.shell("mv \"$0\" \"$1\"", &[&new, cluster]).output();
+        succeed(moved.await).map_err(|error| ClusterError::files(cluster, error))?;
         File::open(self.base())
             .and_then(|folder| folder.sync_all())
             .map_err(|error| ClusterError::files(self.base(), error))
@@ -248,17 +253,18 @@ impl Server {
             .map_err(|error| ClusterError::files(postgres, error))?;
 
         let deadline = Instant::now() + START_TIMEOUT;
-        while Instant::now() < deadline {
+        while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
             if let Found::Ready(socket) = self.look().await {
                 info!("the private PostgreSQL in {} is running", cluster.display());
                 return Ok(socket);
             }
-            if !matches!(child.try_wait(), Ok(None)) {
-                break;
-            }
             sleep(TICK).await;
         }
-        Err(self.failure().await)
+        // It gives way to one that a process started which was killed right afterwards.
+        match self.settle().await? {
+            Some(socket) => Ok(socket),
+            None => Err(self.failure().await),
+        }
     }
 
     /// Says that the server did not start, with the end of its log.

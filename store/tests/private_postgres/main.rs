@@ -8,12 +8,13 @@ mod scene;
 use std::{
     fs,
     os::unix::{
-        fs::{PermissionsExt as _, symlink},
+        fs::{PermissionsExt as _, chown, symlink},
         process::CommandExt as _,
     },
     path::Path,
     process::Command,
-    time::Instant,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use hearth_core::config;
@@ -77,6 +78,39 @@ fn a_folder_of_another_account_is_refused_with_a_sentence() {
     let sentence = "the database in /etc belongs to the account with number 0";
     assert!(refused.contains(sentence), "{refused}");
     fs::remove_file(scene.base()).unwrap();
+}
+
+#[test]
+fn a_database_of_a_version_that_is_gone_is_left_alone() {
+    let scene = Scene::new("gone", "");
+    let cluster = scene.base().join("cluster");
+    fs::create_dir_all(&cluster).unwrap();
+    fs::write(cluster.join("PG_VERSION"), "9\n").unwrap();
+    if geteuid().is_root() {
+        chown(scene.base(), Some(Scene::expected_owner()), None).unwrap();
+    }
+
+    let refused = scene.open_with(|_| ()).err().unwrap();
+
+    let sentence = "was made by PostgreSQL 9, which is not installed";
+    assert!(refused.contains(sentence), "{refused}");
+}
+
+#[test]
+fn a_start_that_was_killed_at_any_moment_can_be_repeated() {
+    let scene = Scene::new("killed", "");
+    for milliseconds in [50, 200, 500, 800, 1100, 1400] {
+        let mut process = scene.begin();
+        sleep(Duration::from_millis(milliseconds));
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    scene.open().close();
+
+    assert_eq!(scene.postmaster_file(), None);
+    let left = fs::read_dir(scene.base()).unwrap().count();
+    assert_eq!(left, ["cluster", "run", "log"].len());
 }
 
 #[test]

@@ -67,14 +67,7 @@ impl Scene {
 
     /// Opens the database and returns what the process says when it cannot.
     pub(crate) fn open_with(&self, change: impl Fn(&mut Command)) -> Result<Process, String> {
-        let mut command = Command::new(&self.program);
-        command
-            .arg(&self.data_dir)
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = self.command();
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -88,6 +81,23 @@ impl Scene {
         errors.read_to_string(&mut said).unwrap();
         child.wait().unwrap();
         Err(said)
+    }
+
+    /// Starts a process that opens the database and does not wait for it.
+    pub(crate) fn begin(&self) -> Child {
+        self.command().spawn().unwrap()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(&self.data_dir)
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
     }
 
     /// The folder of the cluster.

@@ -1,0 +1,63 @@
+//! Opening a database that the configuration names.
+
+use std::path::Path;
+
+use hearth_core::config::{self, Secret};
+use hearth_store::{Database, OpenError};
+use ruma::server_name;
+use sqlx::{PgPool, query_scalar};
+
+#[cfg(test)]
+async fn open(url: String) -> Result<Database, OpenError> {
+    let config = config::Database {
+        url: Some(Secret::new(url)),
+        ..config::Database::default()
+    };
+    Database::open(&config, Path::new("unused"), server_name!("example.org")).await
+}
+
+/// The address of the database of a test.
+#[cfg(test)]
+fn address(pool: &PgPool) -> String {
+    let options = pool.connect_options();
+    let (user, host, port) = (
+        options.get_username(),
+        options.get_host(),
+        options.get_port(),
+    );
+    let database = options.get_database().unwrap();
+    format!("postgres://{user}@{host}:{port}/{database}")
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_named_database_is_migrated_and_used(pool: PgPool) {
+    let database = open(address(&pool)).await.unwrap();
+
+    let name: String = query_scalar("SELECT current_setting('application_name')")
+        .fetch_one(database.pool())
+        .await
+        .unwrap();
+    assert_eq!(name, "hearth");
+    let accounts: i64 = query_scalar("SELECT count(*) FROM account")
+        .fetch_one(&mut database.connect_direct().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(accounts, 0);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_malformed_address_is_not_repeated() {
+    let error = open("secret word".to_owned()).await.unwrap_err();
+
+    let text = error.to_string();
+    assert!(text.starts_with("database.url is not an address"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_database_that_is_not_there_is_named_at_once(pool: PgPool) {
+    let error = open(address(&pool) + "?dbname=missing").await.unwrap_err();
+
+    assert!(matches!(error, OpenError::Connect { .. }), "{error}");
+}
