@@ -29,6 +29,9 @@ pub(super) const NAME: &str = "hearth";
 /// The superuser and the database that every cluster has.
 const ADMIN: &str = "postgres";
 
+/// Held while the role and the database are made; the session's end frees it.
+const CREATION_LOCK: i64 = 1;
+
 /// How long a server may take to recover from a crash.
 const START_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -310,8 +313,13 @@ async fn listen(socket: &Path) -> sqlx::Result<PgListener> {
     Ok(listener)
 }
 
+/// Makes the role and the database of Hearth unless they exist.
 async fn create_database(socket: &Path) -> sqlx::Result<()> {
     let mut conn = admin(socket).connect().await?;
+    // The session of a process that was killed just now may still be making them.
+    sqlx::query!("SELECT pg_advisory_lock($1)", CREATION_LOCK)
+        .fetch_one(&mut conn)
+        .await?;
     let there = sqlx::query!(
         r#"SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hearth') AS "role!",
                   EXISTS (SELECT FROM pg_database WHERE datname = 'hearth') AS "database!""#
