@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 mod live;
 mod power;
+mod restricted;
 mod room;
 mod send;
 pub mod snapshot;
@@ -37,6 +38,7 @@ pub use self::{
     event::{Events, RoomEvent},
     live::Live,
     power::Powers,
+    restricted::JoinRule,
     room::{Current, Room},
     send::{Sent, Transaction},
     snapshot::{Snapshot, Snapshots},

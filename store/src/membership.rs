@@ -109,3 +109,41 @@ pub async fn find(
     .fetch_optional(conn)
     .await
 }
+
+/// Lists those of `room_ids` that the user is joined to, if this server is in them.
+///
+/// What is stored of a room without a member of ours may be out of date.
+pub async fn list_joined_of(
+    conn: &mut PgConnection,
+    user: UserNid,
+    room_ids: &[&str],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT room_id FROM room JOIN membership m ON m.room_nid = room.nid
+         WHERE room_id = ANY($2) AND m.user_nid = $1 AND m.membership = 'join'
+           AND EXISTS (SELECT FROM membership ours JOIN account ON account.user_nid = ours.user_nid
+                       WHERE ours.room_nid = room.nid AND ours.membership = 'join')",
+        user.0,
+        room_ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists up to `limit` of our users that are joined to the room, the longest-serving first.
+pub async fn list_local_joined(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT user_id FROM membership m JOIN account ON account.user_nid = m.user_nid
+                                          JOIN user_id ON user_id.nid = m.user_nid
+         WHERE m.room_nid = $1 AND m.membership = 'join'
+         ORDER BY m.position LIMIT $2",
+        room.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
