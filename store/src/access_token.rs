@@ -20,6 +20,7 @@ pub struct AccessTokenRow<'a> {
 
 /// What an access token stands for.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns")]
 pub struct SessionRow {
     /// Whose.
     pub user: UserNid,
@@ -89,9 +90,9 @@ pub async fn list(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<Ve
         .await
 }
 
-/// Removes one token.
-pub async fn delete(conn: &mut PgConnection, hash: &[u8]) -> sqlx::Result<()> {
-    sqlx::query!("DELETE FROM access_token WHERE hash = $1", hash)
+/// Removes tokens.
+pub async fn delete(conn: &mut PgConnection, hashes: &[Vec<u8>]) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM access_token WHERE hash = ANY($1)", hashes)
         .execute(conn)
         .await?;
 
@@ -113,11 +114,18 @@ pub async fn delete_of_devices(
     .await
 }
 
-/// Removes all tokens of a user and returns their hashes.
-pub async fn delete_of_user(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<Vec<u8>>> {
+/// Removes the tokens without a device except one, and returns their hashes.
+pub async fn delete_without_device(
+    conn: &mut PgConnection,
+    user: UserNid,
+    except: Option<&[u8]>,
+) -> sqlx::Result<Vec<Vec<u8>>> {
     sqlx::query_scalar!(
-        "DELETE FROM access_token WHERE user_nid = $1 RETURNING hash",
+        "DELETE FROM access_token
+         WHERE user_nid = $1 AND device_id IS NULL AND hash IS DISTINCT FROM $2
+         RETURNING hash",
         user.0,
+        except,
     )
     .fetch_all(conn)
     .await

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 /// A row of `account`.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns")]
 pub struct AccountRow {
     /// Whose.
     pub user: UserNid,

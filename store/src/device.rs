@@ -173,3 +173,19 @@ pub async fn delete(
     .fetch_all(conn)
     .await
 }
+
+/// Removes all devices of a user but one, and returns which there were.
+pub async fn delete_others(
+    conn: &mut PgConnection,
+    user: UserNid,
+    except: Option<&str>,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "DELETE FROM device WHERE user_nid = $1 AND device_id IS DISTINCT FROM $2
+         RETURNING device_id",
+        user.0,
+        except,
+    )
+    .fetch_all(conn)
+    .await
+}

@@ -38,12 +38,12 @@ pub async fn insert(conn: &mut PgConnection, row: &RefreshTokenRow) -> sqlx::Res
     Ok(())
 }
 
-/// Returns the token and locks its row.
+/// Returns the token.
 pub async fn find(conn: &mut PgConnection, hash: &[u8]) -> sqlx::Result<Option<RefreshTokenRow>> {
     sqlx::query_as!(
         RefreshTokenRow,
         "SELECT hash, user_nid AS user, device_id, access_hash, next_hash, expires_ts
-         FROM refresh_token WHERE hash = $1 FOR UPDATE",
+         FROM refresh_token WHERE hash = $1",
         hash,
     )
     .fetch_optional(conn)

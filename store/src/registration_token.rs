@@ -54,3 +54,20 @@ pub async fn update_completed(
         _ => Validity::Valid,
     })
 }
+
+/// Whether there is a token that is not expired at `now`.
+pub async fn find_any(conn: &mut PgConnection, now: i64) -> sqlx::Result<Validity> {
+    let any = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM registration_token WHERE expires_ts IS NULL OR expires_ts > $1
+           ) AS "any!""#,
+        now,
+    )
+    .fetch_one(conn)
+    .await?;
+
+    Ok(match any {
+        true => Validity::Valid,
+        false => Validity::Invalid,
+    })
+}

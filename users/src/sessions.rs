@@ -1,0 +1,464 @@
+//! Which access token stands for whom: logging in, refreshing, logging out.
+//!
+//! # Staleness
+//!
+//! A process that is the only one keeps sessions in memory and drops them as it changes them, so that a revoked token
+//! is refused by the next request. With several processes nothing is kept: each request reads one row by its key.
+
+mod cache;
+mod refresh;
+mod seen;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use hearth_core::{Clock, UserNid};
+use hearth_journal::{Journal, WriteError};
+use hearth_store::{
+    access_token::{self, AccessTokenRow, SessionRow},
+    account,
+    device::{self, Sighting},
+    refresh_token::{self, RefreshTokenRow},
+    write::Write,
+};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId};
+use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use self::{cache::Cache, seen::LastSeen};
+pub use self::{cache::Processes, refresh::RefreshError};
+use crate::secret::{self, TokenHash};
+
+/// How long an access token of a client lives that can refresh it.
+const ACCESS_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// The longest device id.
+const MAX_DEVICE_ID: usize = 255;
+
+/// The longest name of a device; longer ones are cut.
+const MAX_DISPLAY_NAME: usize = 100;
+
+/// How often it is written down when devices were seen.
+const SEEN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What an account may do at the moment (specification, "Account moderation").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything.
+    Good,
+    /// Read and leave, but not write.
+    Suspended,
+    /// Nothing but log out.
+    Locked,
+}
+
+impl Standing {
+    /// The standing of an account; a lock weighs more than a suspension.
+    pub(crate) fn of(locked: bool, suspended: bool) -> Self {
+        match (locked, suspended) {
+            (true, _) => Self::Locked,
+            (false, true) => Self::Suspended,
+            (false, false) => Self::Good,
+        }
+    }
+}
+
+/// Whom an access token stands for.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The user's number.
+    pub user: UserNid,
+    /// The device; `None` for tokens that administrators make.
+    pub device_id: Option<OwnedDeviceId>,
+    /// Whether the user administers the server.
+    pub admin: bool,
+    /// Whether the user is a guest.
+    pub guest: bool,
+    /// What the user may do.
+    pub standing: Standing,
+    hash: TokenHash,
+    expires_ts: Option<i64>,
+}
+
+/// Why a token is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// It was never given out, or it was taken back.
+    #[error("the access token is unknown")]
+    Unknown,
+    /// It expired; its device is still there, so that the client refreshes it or logs in again (soft logout).
+    #[error("the access token has expired")]
+    Expired,
+    /// The database failed.
+    #[error("looking an access token up failed")]
+    Storage(#[from] sqlx::Error),
+}
+
+/// Why a session could not be opened or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The account is closed or was never there.
+    #[error("there is no such account")]
+    NoAccount,
+    /// No device can have this id.
+    #[error("the device id is empty or too long")]
+    InvalidDeviceId,
+    /// The database failed.
+    #[error("changing a session failed")]
+    Storage(#[from] sqlx::Error),
+    /// The log failed.
+    #[error("telling of a changed device failed")]
+    Journal(#[from] WriteError),
+}
+
+/// Whether a client refreshes its access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refreshable {
+    /// It does: the token soon expires.
+    Yes,
+    /// It does not: the token lives as long as its device.
+    No,
+}
+
+/// A session to be opened.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Whose.
+    pub user: UserNid,
+    /// With which device; a known one loses the tokens that it had.
+    pub device_id: Option<OwnedDeviceId>,
+    /// What a new device is called.
+    pub display_name: Option<String>,
+    /// Whether the client refreshes its token.
+    pub refreshable: Refreshable,
+}
+
+/// What a client gets when it logs in or refreshes its token.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The device.
+    pub device_id: OwnedDeviceId,
+    /// The access token.
+    pub access_token: String,
+    /// The refresh token, for clients that refresh.
+    pub refresh_token: Option<String>,
+    /// How long the access token lives; `None` is forever.
+    pub expires_in: Option<Duration>,
+}
+
+/// The sessions of this server's users.
+#[derive(Clone, Debug)]
+pub struct Sessions(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pool: PgPool,
+    journal: Journal,
+    clock: Clock,
+    cache: Cache,
+    seen: LastSeen,
+}
+
+impl Sessions {
+    /// Sessions in `pool`; `processes` says whether others change them too.
+    #[must_use]
+    pub fn new(pool: PgPool, journal: Journal, clock: Clock, processes: Processes) -> Self {
+        Self(Arc::new(Inner {
+            pool,
+            journal,
+            clock,
+            cache: Cache::new(processes),
+            seen: LastSeen::default(),
+        }))
+    }
+
+    /// Says whom `token` stands for.
+    ///
+    /// The first use of a token that came from a refresh ends what it replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::Unknown`] and [`AuthError::Expired`] when it stands for nobody.
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Session>, AuthError> {
+        let hash = TokenHash::of(token);
+        let session = match self.0.cache.get(&hash) {
+            Some(session) => session,
+            None => self.look_up(hash).await?,
+        };
+        match session.expires_ts {
+            Some(expiry) if expiry <= self.0.clock.millis() => Err(AuthError::Expired),
+            Some(_) | None => Ok(session),
+        }
+    }
+
+    async fn look_up(&self, hash: TokenHash) -> Result<Arc<Session>, AuthError> {
+        let ticket = self.0.cache.ticket();
+        let mut conn = self.0.pool.acquire().await?;
+        let row = access_token::find(&mut conn, hash.as_bytes()).await?;
+        let row = row.ok_or(AuthError::Unknown)?;
+        drop(conn);
+        if row.replaces {
+            self.retire_replaced(&row, hash).await?;
+        }
+        let session = Arc::new(Session::from_row(row, hash)?);
+        self.0.cache.insert(hash, &session, ticket);
+        Ok(session)
+    }
+
+    /// Notes that the session's device was seen at `address` with the program `user_agent`.
+    ///
+    /// It is written down later, with those of other devices.
+    pub fn note_seen(&self, session: &Session, address: Option<IpAddr>, user_agent: Option<&str>) {
+        if let Some(device_id) = &session.device_id {
+            let now = self.0.clock.millis();
+            self.0
+                .seen
+                .note(session.user, device_id, now, address, user_agent);
+        }
+    }
+
+    /// Where devices of `user` were seen that is not written down yet.
+    pub(crate) fn unwritten_sightings(&self, user: UserNid) -> Vec<Sighting> {
+        self.0.seen.of_user(user)
+    }
+
+    /// Writes down when devices were seen.
+    pub async fn write_seen(&self) -> sqlx::Result<()> {
+        let sightings = self.0.seen.take();
+        if sightings.is_empty() {
+            return Ok(());
+        }
+        let mut conn = self.0.pool.acquire().await?;
+        for chunk in sightings.chunks(1_000) {
+            device::update_last_seen(&mut conn, chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down every half minute when devices were seen, and once more when `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            let stopped = tokio::time::timeout(SEEN_INTERVAL, stop.cancelled()).await;
+            if let Err(error) = self.write_seen().await {
+                tracing::warn!(%error, "not written down when devices were seen");
+            }
+            if stopped.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Opens a session: a new device, or a known one whose tokens are replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NoAccount`] for closed accounts, [`SessionError::InvalidDeviceId`].
+    pub async fn open(&self, new: &NewSession) -> Result<Opened, SessionError> {
+        let is_valid = |id: &OwnedDeviceId| (1..=MAX_DEVICE_ID).contains(&id.as_str().len());
+        if !new.device_id.as_ref().is_none_or(is_valid) {
+            return Err(SessionError::InvalidDeviceId);
+        }
+        hearth_store::retry("open session", || self.open_once(new)).await
+    }
+
+    async fn open_once(&self, new: &NewSession) -> Result<Opened, SessionError> {
+        let now = self.0.clock.millis();
+        let mut tx = self.0.pool.begin().await?;
+        let user = account::lock(&mut tx, new.user).await?;
+        let user = user.ok_or(SessionError::NoAccount)?;
+        let device_id = match &new.device_id {
+            Some(id) => id.clone(),
+            None => secret::device_id().into(),
+        };
+        let name = new.display_name.as_deref().map(cut_display_name);
+        let inserted = device::insert(&mut tx, user, device_id.as_str(), name, now).await?;
+        let mut revoked = Vec::new();
+        if inserted == device::Inserted::Known {
+            let ids = [device_id.to_string()];
+            refresh_token::delete_of_devices(&mut tx, user, &ids).await?;
+            revoked = access_token::delete_of_devices(&mut tx, user, &ids).await?;
+        }
+        let opened = self
+            .issue(&mut tx, user, &device_id, new.refreshable)
+            .await?;
+        match inserted {
+            device::Inserted::Yes => {
+                let write = Write {
+                    device_lists: vec![user],
+                    ..Write::default()
+                };
+                self.0.journal.commit(tx, write).await?;
+            }
+            device::Inserted::Known => tx.commit().await?,
+        }
+        self.0.cache.forget(&revoked);
+        Ok(opened)
+    }
+
+    /// Makes tokens for a device.
+    async fn issue(
+        &self,
+        conn: &mut PgConnection,
+        user: UserNid,
+        device_id: &DeviceId,
+        refreshable: Refreshable,
+    ) -> sqlx::Result<Opened> {
+        let now = self.0.clock.millis();
+        let access = secret::token("hrt_");
+        let access_hash = TokenHash::of(&access);
+        let expires_in = (refreshable == Refreshable::Yes).then_some(ACCESS_LIFETIME);
+        let row = AccessTokenRow {
+            hash: access_hash.as_bytes(),
+            user,
+            device_id: device_id.as_str(),
+            created_ts: now,
+            expires_ts: expires_in.map(|lifetime| now + millis(lifetime)),
+        };
+        access_token::insert(conn, &row).await?;
+        let mut refresh = None;
+        if refreshable == Refreshable::Yes {
+            let token = secret::token("hrr_");
+            let row = RefreshTokenRow {
+                hash: TokenHash::of(&token).as_bytes().to_vec(),
+                user,
+                device_id: device_id.to_string(),
+                access_hash: access_hash.as_bytes().to_vec(),
+                next_hash: None,
+                expires_ts: None,
+            };
+            refresh_token::insert(conn, &row).await?;
+            refresh = Some(token);
+        }
+        Ok(Opened {
+            device_id: device_id.to_owned(),
+            access_token: access,
+            refresh_token: refresh,
+            expires_in,
+        })
+    }
+
+    /// Ends a session and removes its device.
+    pub async fn close(&self, session: &Session) -> Result<(), SessionError> {
+        match &session.device_id {
+            Some(device_id) => {
+                self.remove_devices(session.user, &[device_id.to_string()])
+                    .await
+            }
+            None => {
+                let hash = [session.hash.as_bytes().to_vec()];
+                let mut conn = self.0.pool.acquire().await?;
+                access_token::delete(&mut conn, &hash).await?;
+                self.0.cache.forget(&hash);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes devices with their tokens and tells of it.
+    pub(crate) async fn remove_devices(
+        &self,
+        user: UserNid,
+        device_ids: &[String],
+    ) -> Result<(), SessionError> {
+        hearth_store::retry("remove devices", || async {
+            let mut tx = self.0.pool.begin().await?;
+            account::lock(&mut tx, user).await?;
+            let removed = device::delete(&mut tx, user, device_ids).await?;
+            refresh_token::delete_of_devices(&mut tx, user, &removed).await?;
+            let revoked = access_token::delete_of_devices(&mut tx, user, &removed).await?;
+            self.finish_removal(tx, user, &removed, &revoked).await
+        })
+        .await
+    }
+
+    /// Removes all devices and tokens of a user, except those of `except`.
+    pub async fn close_all(
+        &self,
+        user: UserNid,
+        except: Option<&Session>,
+    ) -> Result<(), SessionError> {
+        hearth_store::retry("close all sessions", || async {
+            let mut tx = self.0.pool.begin().await?;
+            account::lock(&mut tx, user).await?;
+            let (removed, revoked) = Self::delete_all(&mut tx, user, except).await?;
+            self.finish_removal(tx, user, &removed, &revoked).await
+        })
+        .await
+    }
+
+    /// Deletes the devices and tokens of a user within a transaction; the caller finishes with
+    /// [`Sessions::finish_removal`].
+    pub(crate) async fn delete_all(
+        conn: &mut PgConnection,
+        user: UserNid,
+        except: Option<&Session>,
+    ) -> sqlx::Result<(Vec<String>, Vec<Vec<u8>>)> {
+        let device = except.and_then(|session| session.device_id.as_deref());
+        let token = except.map(|session| session.hash);
+        let removed = device::delete_others(conn, user, device.map(DeviceId::as_str)).await?;
+        refresh_token::delete_of_devices(conn, user, &removed).await?;
+        let mut revoked = access_token::delete_of_devices(conn, user, &removed).await?;
+        let kept = token.as_ref().map(TokenHash::as_bytes);
+        revoked.extend(access_token::delete_without_device(conn, user, kept).await?);
+        Ok((removed, revoked))
+    }
+
+    /// Commits the removal of devices and forgets their sessions.
+    pub(crate) async fn finish_removal(
+        &self,
+        tx: sqlx::Transaction<'static, sqlx::Postgres>,
+        user: UserNid,
+        removed: &[String],
+        revoked: &[Vec<u8>],
+    ) -> Result<(), SessionError> {
+        match removed.is_empty() {
+            true => tx.commit().await?,
+            false => {
+                let write = Write {
+                    device_lists: vec![user],
+                    ..Write::default()
+                };
+                self.0.journal.commit(tx, write).await?;
+            }
+        }
+        self.0.cache.forget(revoked);
+        Ok(())
+    }
+
+    /// Makes the next request of each of the user's sessions look at the account again.
+    pub(crate) async fn reconsider(&self, user: UserNid) -> sqlx::Result<()> {
+        let mut conn = self.0.pool.acquire().await?;
+        let hashes = access_token::list(&mut conn, user).await?;
+        self.0.cache.forget(&hashes);
+        Ok(())
+    }
+}
+
+impl Session {
+    fn from_row(row: SessionRow, hash: TokenHash) -> sqlx::Result<Self> {
+        let user_id = OwnedUserId::try_from(row.user_id);
+        Ok(Self {
+            user_id: user_id.map_err(|error| sqlx::Error::Decode(error.into()))?,
+            user: row.user,
+            device_id: row.device_id.map(OwnedDeviceId::from),
+            admin: row.admin,
+            guest: row.guest,
+            standing: Standing::of(row.locked, row.suspended),
+            hash,
+            expires_ts: row.expires_ts,
+        })
+    }
+}
+
+/// `name`, cut to what is stored.
+pub(crate) fn cut_display_name(name: &str) -> &str {
+    match name.char_indices().nth(MAX_DISPLAY_NAME) {
+        Some((end, _)) => &name[..end],
+        None => name,
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

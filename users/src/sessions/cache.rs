@@ -1,0 +1,143 @@
+//! Sessions that a process keeps in memory while it is the only one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use moka::sync::Cache as Moka;
+
+use super::Session;
+use crate::secret::TokenHash;
+
+/// How many sessions are kept.
+const CAPACITY: u64 = 50_000;
+
+/// How many processes serve one database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processes {
+    /// This one: what it knows is true.
+    One,
+    /// Several: what one knows may have been changed by another.
+    Many,
+}
+
+/// The sessions that are kept, by the hash of their access token.
+#[derive(Debug)]
+pub(super) struct Cache {
+    /// `None`: nothing is kept.
+    kept: Option<Moka<TokenHash, Arc<Session>>>,
+    /// Counts the calls of [`Cache::forget`], and is held while something is put in or taken out.
+    forgotten: Mutex<u64>,
+}
+
+/// Proof of when a row was read, so that a row read before a change is not kept after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket(u64);
+
+impl Cache {
+    pub(super) fn new(processes: Processes) -> Self {
+        let kept = match processes {
+            Processes::One => Some(Moka::new(CAPACITY)),
+            Processes::Many => None,
+        };
+        Self {
+            kept,
+            forgotten: Mutex::default(),
+        }
+    }
+
+    pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Session>> {
+        self.kept.as_ref()?.get(hash)
+    }
+
+    /// To be drawn before a session's row is read.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(*self.count())
+    }
+
+    /// Keeps a session, unless something changed since its row was read.
+    pub(super) fn insert(&self, hash: TokenHash, session: &Arc<Session>, ticket: Ticket) {
+        let Some(kept) = &self.kept else { return };
+        let count = self.count();
+        if *count == ticket.0 {
+            kept.insert(hash, session.clone());
+        }
+    }
+
+    /// Drops sessions, after the change that concerns them is committed.
+    pub(super) fn forget(&self, hashes: &[Vec<u8>]) {
+        let Some(kept) = &self.kept else { return };
+        if hashes.is_empty() {
+            return;
+        }
+        let mut count = self.count();
+        *count += 1;
+        for hash in hashes
+            .iter()
+            .filter_map(|hash| TokenHash::from_stored(hash))
+        {
+            kept.invalidate(&hash);
+        }
+    }
+
+    fn count(&self) -> std::sync::MutexGuard<'_, u64> {
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_core::UserNid;
+    use ruma::user_id;
+
+    use super::{super::Standing, *};
+
+    fn session() -> (TokenHash, Arc<Session>) {
+        let hash = TokenHash::of("hrt_x");
+        let session = Session {
+            user_id: user_id!("@a:b.c").to_owned(),
+            user: UserNid(1),
+            device_id: None,
+            admin: false,
+            guest: false,
+            standing: Standing::Good,
+            hash,
+            expires_ts: None,
+        };
+        (hash, Arc::new(session))
+    }
+
+    #[test]
+    fn a_row_read_before_a_change_is_not_kept_after_it() {
+        let cache = Cache::new(Processes::One);
+        let (hash, session) = session();
+
+        let ticket = cache.ticket();
+        cache.forget(&[hash.as_bytes().to_vec()]);
+        cache.insert(hash, &session, ticket);
+
+        assert!(cache.get(&hash).is_none());
+    }
+
+    #[test]
+    fn with_several_processes_nothing_is_kept() {
+        let cache = Cache::new(Processes::Many);
+        let (hash, session) = session();
+
+        cache.insert(hash, &session, cache.ticket());
+
+        assert!(cache.get(&hash).is_none());
+    }
+
+    #[test]
+    fn a_session_is_kept_until_it_is_forgotten() {
+        let cache = Cache::new(Processes::One);
+        let (hash, session) = session();
+
+        cache.insert(hash, &session, cache.ticket());
+        assert!(cache.get(&hash).is_some());
+        cache.forget(&[hash.as_bytes().to_vec()]);
+
+        assert!(cache.get(&hash).is_none());
+    }
+}
