@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client_address;
 pub mod error;
+pub mod interactive;
 pub mod layers;
 pub mod limit;
 pub mod listen;
@@ -17,6 +18,7 @@ pub use self::{
     api::{Api, Authentication, Route},
     client_address::ClientAddress,
     error::ApiError,
+    interactive::Interactive,
     limit::{Action, RateLimits},
     ruma::Ruma,
 };

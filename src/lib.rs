@@ -3,6 +3,7 @@
 //! Rules of Matrix do not live here but on the floors below; a handler decodes, calls one service and encodes.
 
 pub mod cli;
+pub mod client;
 pub mod http;
 pub mod log;
 pub mod metrics;

@@ -249,6 +249,18 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        match hearth_store::is_connection_error(&error) {
+            true => {
+                tracing::warn!(error = &error as &dyn Error, "the database is away");
+                Self::unavailable()
+            }
+            false => Self::internal(error),
+        }
+    }
+}
+
 impl From<BytesRejection> for ApiError {
     fn from(rejection: BytesRejection) -> Self {
         match rejection.status() {

@@ -23,9 +23,7 @@ impl<T: IncomingRequest, S: Send + Sync> FromRequest<S> for Ruma<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let Path(mut args) = Path::<Vec<String>>::from_request_parts(&mut parts, state)
-            .await
-            .map_err(|_| ApiError::invalid_param("the path is not UTF-8"))?;
+        let mut args = path_arguments(&mut parts, state).await?;
         if args.len() + 1 == parameters::<T>() {
             // The state key is empty, and the path ends before it.
             args.push(String::new());
@@ -40,6 +38,17 @@ impl<T: IncomingRequest, S: Send + Sync> FromRequest<S> for Ruma<T> {
     }
 }
 
+/// What the path says, decoded.
+pub(super) async fn path_arguments<S: Send + Sync>(
+    parts: &mut http::request::Parts,
+    state: &S,
+) -> Result<Vec<String>, ApiError> {
+    Path::<Vec<String>>::from_request_parts(parts, state)
+        .await
+        .map(|Path(args)| args)
+        .map_err(|_| ApiError::invalid_param("the path is not UTF-8"))
+}
+
 /// How many parameters the path of `T` has.
 fn parameters<T: IncomingRequest>() -> usize {
     let history = T::PATH_BUILDER;
@@ -48,7 +57,7 @@ fn parameters<T: IncomingRequest>() -> usize {
 }
 
 /// Takes the body in, up to the limit of the route, and looks whether it is an object.
-async fn read<S: Send + Sync>(
+pub(super) async fn read<S: Send + Sync>(
     request: Request,
     state: &S,
 ) -> Result<(http::request::Parts, Bytes), ApiError> {
