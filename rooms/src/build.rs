@@ -93,7 +93,7 @@ pub(crate) enum Appended {
 }
 
 /// The state events that an event's authorisation looks at.
-type AuthState = HashMap<(StateEventType, String), Arc<RoomEvent>>;
+pub(crate) type AuthState = HashMap<(StateEventType, String), Arc<RoomEvent>>;
 
 impl<'a> Builder<'a> {
     pub(crate) fn new(rooms: &'a Rooms, room: &'a Room, head: Head) -> Self {
@@ -196,7 +196,8 @@ impl<'a> Builder<'a> {
         Ok(self.rooms.state_subset(&self.head.snapshot, types).await?)
     }
 
-    fn build(
+    /// Refers, hashes and signs.
+    pub(crate) fn build(
         &self,
         sender: &UserId,
         draft: Draft,

@@ -1,6 +1,7 @@
 //! Why an event was not sent.
 
 use hearth_core::pdu::PduError;
+use hearth_journal::WriteError;
 use ruma::signatures::JsonError;
 
 /// Why an event was not sent.
@@ -66,5 +67,16 @@ impl From<serde_json::Error> for SendError {
 impl From<PduError> for SendError {
     fn from(error: PduError) -> Self {
         Self::BadEvent(error.to_string())
+    }
+}
+
+impl From<WriteError> for SendError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            // A transaction of a client is settled before it comes to this.
+            WriteError::Lost | WriteError::Duplicate(_) => Self::Contended,
+            WriteError::Overloaded => Self::Overloaded,
+            WriteError::Storage(error) => Self::Storage(error),
+        }
     }
 }

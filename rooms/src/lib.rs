@@ -5,9 +5,11 @@
 
 mod build;
 pub mod client_event;
+mod create;
 pub mod error;
 pub mod event;
 mod live;
+mod membership;
 mod power;
 mod restricted;
 mod room;
@@ -34,9 +36,11 @@ use sqlx::PgPool;
 pub use self::{
     build::Draft,
     client_event::ClientEvent,
+    create::{CreateError, Creation, Preset, topic_content},
     error::SendError,
     event::{Events, RoomEvent},
     live::Live,
+    membership::{Member, MembershipError},
     power::Powers,
     restricted::JoinRule,
     room::{Current, Room},

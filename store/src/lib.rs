@@ -36,6 +36,7 @@ pub mod registration_token;
 pub mod relation;
 mod retry;
 pub mod room;
+pub mod room_alias;
 pub mod schema;
 pub mod sent_event;
 pub mod sequence;

@@ -129,3 +129,19 @@ pub async fn update(conn: &mut PgConnection, rooms: &[&Changing]) -> sqlx::Resul
     .await?;
     Ok(())
 }
+
+/// Puts the room into the directory, or takes it out.
+pub async fn update_published(
+    conn: &mut PgConnection,
+    nid: RoomNid,
+    published: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE room SET published = $2 WHERE nid = $1",
+        nid.0,
+        published
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

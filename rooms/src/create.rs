@@ -1,0 +1,352 @@
+//! Making rooms: all of a new room's first events as one unit.
+//!
+//! Client-Server API, `POST /createRoom`.
+
+use std::sync::Arc;
+
+use hearth_store::{room as room_table, room_alias, room_alias::Inserted, write::Write};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId,
+    OwnedRoomId, OwnedUserId, RoomId, RoomVersionId, events::TimelineEventType as Kind,
+    room_version_rules::RoomVersionRules,
+};
+
+use crate::{
+    Rooms,
+    build::{Builder, Draft},
+    error::SendError,
+    membership::Member,
+    room::{Current, Head, Room},
+    snapshot::Snapshot,
+    version,
+};
+
+/// How many users may be invited while a room is made.
+const INVITES: usize = 500;
+
+/// What a new room is to be like.
+#[derive(Clone, Debug)]
+pub struct Creation {
+    /// Who makes it, with the profile that its first member event shows.
+    pub creator: Member,
+    /// The room version.
+    pub version: RoomVersionId,
+    /// Which of the usual sets of rules it starts with.
+    pub preset: Preset,
+    /// Whether it is in the room directory.
+    pub published: bool,
+    /// More keys of the create event.
+    pub creation_content: CanonicalJsonObject,
+    /// Keys that replace those of the usual power levels.
+    pub power_level_content_override: CanonicalJsonObject,
+    /// More state; it takes precedence over the preset's.
+    pub initial_state: Vec<Draft>,
+    /// The name.
+    pub name: Option<String>,
+    /// The topic.
+    pub topic: Option<String>,
+    /// An alias on this server, which becomes the canonical one.
+    pub alias: Option<OwnedRoomAliasId>,
+    /// Who is invited.
+    pub invite: Vec<Member>,
+    /// Whether the invites say that this is a direct chat.
+    pub is_direct: bool,
+}
+
+/// A usual set of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Joined by invite.
+    Private,
+    /// Joined by invite; all invited have the creator's power.
+    TrustedPrivate,
+    /// Joined by anyone.
+    Public,
+}
+
+/// Why a room was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The room version is not supported.
+    #[error("this room version is not supported")]
+    UnsupportedVersion,
+    /// The alias is in use.
+    #[error("the alias is in use")]
+    AliasTaken,
+    /// Too many are invited at once.
+    #[error("too many users are invited at once")]
+    TooManyInvites,
+    /// One of its first events is refused: what was asked for contradicts itself.
+    #[error(transparent)]
+    Event(#[from] SendError),
+}
+
+impl From<sqlx::Error> for CreateError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Event(SendError::Storage(error))
+    }
+}
+
+impl Rooms {
+    /// Makes a room.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`].
+    pub async fn create(&self, creation: &Creation) -> Result<OwnedRoomId, CreateError> {
+        let rules = version::supported(&creation.version).ok_or(CreateError::UnsupportedVersion)?;
+        if creation.invite.len() > INVITES {
+            return Err(CreateError::TooManyInvites);
+        }
+        let create = creation.create_event(&rules, self.clock().now());
+        let room_id = self.new_room_id(creation, &rules, &create)?;
+        let mut conn = self.pool().acquire().await?;
+        if let Some(alias) = &creation.alias
+            && room_alias::find(&mut conn, alias).await?.is_some()
+        {
+            return Err(CreateError::AliasTaken);
+        }
+        room_table::insert(&mut conn, room_id.as_str(), creation.version.as_str()).await?;
+        drop(conn);
+        let room = self.find(&room_id).await?.ok_or(SendError::UnknownRoom)?;
+
+        let mut builder = Builder::new(self, &room, Head::empty());
+        for (sender, draft) in creation.drafts(&rules, create) {
+            builder.append(&sender, draft).await?;
+        }
+        self.commit_new(creation, &room, builder).await?;
+        Ok(room_id)
+    }
+
+    /// Since version 12 the room's id is the create event's.
+    fn new_room_id(
+        &self,
+        creation: &Creation,
+        rules: &RoomVersionRules,
+        create: &Draft,
+    ) -> Result<OwnedRoomId, SendError> {
+        let server_name = &self.identity().server_name;
+        let random = RoomId::new_v1(server_name);
+        if !rules.authorization.room_create_event_id_as_room_id {
+            return Ok(random);
+        }
+        let row = room_table::Stored {
+            nid: hearth_core::RoomNid(0),
+            room_id: random.to_string(),
+            version: creation.version.to_string(),
+            revision: 0,
+            snapshot: None,
+            extremities: Vec::new(),
+            published: false,
+        };
+        let nowhere = Room::new(&row, 0)?;
+        let builder = Builder::new(self, &nowhere, Head::empty());
+        let (pdu, _) = builder.build(
+            &creation.creator.user_id,
+            create.clone(),
+            &Default::default(),
+        )?;
+        Ok(pdu.room_id)
+    }
+
+    async fn commit_new(
+        &self,
+        creation: &Creation,
+        room: &Room,
+        builder: Builder<'_>,
+    ) -> Result<(), CreateError> {
+        let Builder {
+            head, write, made, ..
+        } = builder;
+        let mut tx = self.pool().begin().await?;
+        if let Some(alias) = &creation.alias {
+            let creator = self.interner().user(&creation.creator.user_id).await?;
+            let now = self.clock().millis();
+            match room_alias::insert(&mut tx, alias, room.nid, creator, now).await? {
+                Inserted::Yes => {}
+                Inserted::AlreadyBound => return Err(CreateError::AliasTaken),
+            }
+        }
+        if creation.published {
+            room_table::update_published(&mut tx, room.nid, true).await?;
+        }
+        let write = Write {
+            room: Some(write),
+            ..Write::default()
+        };
+        let written = self.journal().commit(tx, write).await;
+        let written = written.map_err(SendError::from)?;
+        for (event, order) in made.iter().zip(written.first.0..) {
+            event.place(order);
+        }
+        self.snapshots().remember(Arc::clone(&head.snapshot)).await;
+        room.set_current(Current {
+            revision: head.revision,
+            snapshot: Arc::clone(&head.snapshot),
+        });
+        room.head.lock().await.head = Some(head);
+        Ok(())
+    }
+}
+
+impl Head {
+    /// The head of a room without events.
+    pub(crate) fn empty() -> Self {
+        Self {
+            revision: 0,
+            snapshot: Arc::new(Snapshot::empty()),
+            extremities: Vec::new(),
+        }
+    }
+}
+
+impl Creation {
+    fn create_event(&self, rules: &RoomVersionRules, now: MilliSecondsSinceUnixEpoch) -> Draft {
+        let mut content = self.creation_content.clone();
+        content.insert("room_version".to_owned(), self.version.as_str().into());
+        if rules.authorization.use_room_create_sender {
+            content.remove("creator");
+        } else {
+            content.insert("creator".to_owned(), self.creator.user_id.as_str().into());
+        }
+        if rules.authorization.additional_room_creators && self.preset == Preset::TrustedPrivate {
+            let mut creators: Vec<CanonicalJsonValue> = content
+                .get("additional_creators")
+                .and_then(CanonicalJsonValue::as_array)
+                .map(ToOwned::to_owned)
+                .unwrap_or_default();
+            for invited in &self.invite {
+                let id = CanonicalJsonValue::from(invited.user_id.as_str());
+                if !creators.contains(&id) {
+                    creators.push(id);
+                }
+            }
+            if !creators.is_empty() {
+                content.insert("additional_creators".to_owned(), creators.into());
+            }
+        }
+        let mut draft = Draft::state(Kind::RoomCreate, "", content);
+        draft.timestamp = Some(now);
+        draft
+    }
+
+    /// The first events in the order of the specification.
+    fn drafts(&self, rules: &RoomVersionRules, create: Draft) -> Vec<(OwnedUserId, Draft)> {
+        let mut drafts = vec![create, self.creator.join()];
+        let given = |kind: &Kind| {
+            self.initial_state
+                .iter()
+                .any(|draft| draft.kind == *kind && draft.state_key.as_deref() == Some(""))
+        };
+        if !given(&Kind::RoomPowerLevels) {
+            drafts.push(Draft::state(
+                Kind::RoomPowerLevels,
+                "",
+                self.power_levels(rules),
+            ));
+        }
+        if let Some(alias) = &self.alias {
+            let content = object([("alias", alias.as_str().into())]);
+            drafts.push(Draft::state(Kind::RoomCanonicalAlias, "", content));
+        }
+        let (join_rule, guest_access) = match self.preset {
+            Preset::Private | Preset::TrustedPrivate => ("invite", "can_join"),
+            Preset::Public => ("public", "forbidden"),
+        };
+        let preset = [
+            (Kind::RoomJoinRules, "join_rule", join_rule),
+            (Kind::RoomHistoryVisibility, "history_visibility", "shared"),
+            (Kind::RoomGuestAccess, "guest_access", guest_access),
+        ];
+        for (kind, key, value) in preset {
+            if !given(&kind) {
+                drafts.push(Draft::state(kind, "", object([(key, value.into())])));
+            }
+        }
+        let named = |draft: &&Draft| {
+            !(self.name.is_some() && draft.kind == Kind::RoomName
+                || self.topic.is_some() && draft.kind == Kind::RoomTopic)
+        };
+        drafts.extend(self.initial_state.iter().filter(named).cloned());
+        if let Some(name) = &self.name {
+            let content = object([("name", name.as_str().into())]);
+            drafts.push(Draft::state(Kind::RoomName, "", content));
+        }
+        if let Some(topic) = &self.topic {
+            drafts.push(Draft::state(Kind::RoomTopic, "", topic_content(topic)));
+        }
+        for invited in &self.invite {
+            drafts.push(invited.invite(self.is_direct, None));
+        }
+        let creator = &self.creator.user_id;
+        drafts
+            .into_iter()
+            .map(|draft| (creator.clone(), draft))
+            .collect()
+    }
+
+    fn power_levels(&self, rules: &RoomVersionRules) -> CanonicalJsonObject {
+        let unlimited = rules.authorization.explicitly_privilege_room_creators;
+        let mut users = CanonicalJsonObject::new();
+        if !unlimited {
+            users.insert(self.creator.user_id.to_string(), level(100));
+            if self.preset == Preset::TrustedPrivate {
+                users.extend(
+                    self.invite
+                        .iter()
+                        .map(|member| (member.user_id.to_string(), level(100))),
+                );
+            }
+        }
+        let tombstone: i32 = if unlimited { 150 } else { 100 };
+        let events = object([
+            ("m.room.avatar", level(50)),
+            ("m.room.canonical_alias", level(50)),
+            ("m.room.encryption", level(100)),
+            ("m.room.history_visibility", level(100)),
+            ("m.room.name", level(50)),
+            ("m.room.power_levels", level(100)),
+            ("m.room.server_acl", level(100)),
+            ("m.room.tombstone", level(tombstone)),
+        ]);
+        let invite: i32 = if self.preset == Preset::Public { 50 } else { 0 };
+        let mut content = object([
+            ("ban", level(50)),
+            ("events", events.into()),
+            ("events_default", level(0)),
+            ("invite", level(invite)),
+            ("kick", level(50)),
+            ("notifications", object([("room", level(50))]).into()),
+            ("redact", level(50)),
+            ("state_default", level(50)),
+            ("users", users.into()),
+            ("users_default", level(0)),
+        ]);
+        content.extend(self.power_level_content_override.clone());
+        content
+    }
+}
+
+fn level(number: i32) -> CanonicalJsonValue {
+    CanonicalJsonValue::Integer(number.into())
+}
+
+/// A topic in its plain and its extensible form.
+#[must_use]
+pub fn topic_content(topic: &str) -> CanonicalJsonObject {
+    let text = CanonicalJsonValue::Array(vec![object([("body", topic.into())]).into()]);
+    object([
+        ("m.topic", object([("m.text", text)]).into()),
+        ("topic", topic.into()),
+    ])
+}
+
+/// An object of these entries.
+pub(crate) fn object<const N: usize>(
+    entries: [(&str, CanonicalJsonValue); N],
+) -> CanonicalJsonObject {
+    let entries = entries
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    entries.collect()
+}

@@ -1,0 +1,312 @@
+//! Joining, leaving, inviting, kicking, banning, knocking, forgetting.
+
+use hearth_store::{
+    membership as membership_table,
+    write::{MembershipRow, Write},
+};
+use ruma::{
+    CanonicalJsonObject, OwnedUserId, UserId,
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    room::JoinRuleKind,
+    state_res::events::RoomJoinRulesEvent,
+};
+
+use crate::{Rooms, build::Draft, create::object, error::SendError, room::Room};
+
+/// A user with the profile that member events show.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Who.
+    pub user_id: OwnedUserId,
+    /// The display name, if it is known.
+    pub display_name: Option<String>,
+    /// The avatar, if it is known.
+    pub avatar_url: Option<String>,
+}
+
+/// Why a user cannot forget a room, or another membership is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// Whoever is in a room cannot forget it.
+    #[error("leave the room before you forget it")]
+    StillIn,
+    /// The user was never in the room.
+    #[error("the user is not in this room")]
+    NeverIn,
+    /// What was asked for does not fit the user's membership.
+    #[error("{0}")]
+    Unfit(&'static str),
+    /// The member event was not sent.
+    #[error(transparent)]
+    Event(#[from] SendError),
+}
+
+impl From<sqlx::Error> for MembershipError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Event(SendError::Storage(error))
+    }
+}
+
+impl Member {
+    fn content(&self, membership: &str) -> CanonicalJsonObject {
+        let mut content = object([("membership", membership.into())]);
+        if let Some(name) = &self.display_name {
+            content.insert("displayname".to_owned(), name.as_str().into());
+        }
+        if let Some(avatar) = &self.avatar_url {
+            content.insert("avatar_url".to_owned(), avatar.as_str().into());
+        }
+        content
+    }
+
+    fn draft(&self, content: CanonicalJsonObject) -> Draft {
+        Draft::state(
+            TimelineEventType::RoomMember,
+            self.user_id.as_str(),
+            content,
+        )
+    }
+
+    /// The event with which the user joins.
+    pub(crate) fn join(&self) -> Draft {
+        self.draft(self.content("join"))
+    }
+
+    /// The event with which the user is invited.
+    pub(crate) fn invite(&self, is_direct: bool, reason: Option<&str>) -> Draft {
+        let mut content = with_reason(self.content("invite"), reason);
+        if is_direct {
+            content.insert("is_direct".to_owned(), true.into());
+        }
+        self.draft(content)
+    }
+}
+
+impl Rooms {
+    /// Lets a local user join a room that this server is in. Who is in it already stays as he is.
+    pub async fn join(
+        &self,
+        room: &Room,
+        member: &Member,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
+        let now = self.membership(&current.snapshot, &member.user_id).await?;
+        if now == MembershipState::Join {
+            return Ok(());
+        }
+        let mut content = with_reason(member.content("join"), reason);
+        if now != MembershipState::Invite
+            && let Some(authorising) = self
+                .authorising_user(room, &current.snapshot, &member.user_id)
+                .await?
+        {
+            let key = "join_authorised_via_users_server".to_owned();
+            content.insert(key, authorising.as_str().into());
+        }
+        self.send(room, &member.user_id, member.draft(content))
+            .await?;
+        Ok(())
+    }
+
+    /// Lets a user leave, reject an invite or take back a knock.
+    pub async fn leave(
+        &self,
+        room: &Room,
+        user: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        let Some(current) = self.current(room).await? else {
+            return self.leave_unknown(room, user).await;
+        };
+        let now = self.membership(&current.snapshot, user).await?;
+        if now == MembershipState::Leave {
+            let mut conn = self.pool().acquire().await?;
+            let nid = self.interner().user(user).await?;
+            let known = membership_table::find(&mut conn, nid, room.nid).await?;
+            return match known {
+                // Leaving twice is leaving once.
+                Some(row) if row.membership == "leave" => Ok(()),
+                Some(_) | None => Err(MembershipError::Event(SendError::Forbidden(
+                    "you are not in this room".into(),
+                ))),
+            };
+        }
+        let content = with_reason(object([("membership", "leave".into())]), reason);
+        let draft = Draft::state(TimelineEventType::RoomMember, user.as_str(), content);
+        self.send(room, user, draft).await?;
+        Ok(())
+    }
+
+    /// Turns down an invite to a room whose state this server does not know.
+    async fn leave_unknown(&self, room: &Room, user: &UserId) -> Result<(), MembershipError> {
+        let nid = self.interner().user(user).await?;
+        let mut conn = self.pool().acquire().await?;
+        let known = membership_table::find(&mut conn, nid, room.nid).await?;
+        drop(conn);
+        match known.map(|row| row.membership).as_deref() {
+            Some("invite" | "knock") => self.put_membership(room, user, "leave", false).await,
+            Some("leave") => Ok(()),
+            Some(_) | None => Err(MembershipError::NeverIn),
+        }
+    }
+
+    /// Invites a user.
+    pub async fn invite(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        member: &Member,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        self.send(room, sender, member.invite(false, reason))
+            .await?;
+        Ok(())
+    }
+
+    /// Makes another user leave, or takes an invite back.
+    pub async fn kick(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        let now = self.membership_now(room, target).await?;
+        if matches!(now, MembershipState::Leave | MembershipState::Ban) {
+            return Err(MembershipError::Unfit("the user is not in this room"));
+        }
+        self.put(room, sender, target, "leave", reason).await
+    }
+
+    /// Bans a user.
+    pub async fn ban(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        self.put(room, sender, target, "ban", reason).await
+    }
+
+    /// Lifts a ban.
+    pub async fn unban(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        if self.membership_now(room, target).await? != MembershipState::Ban {
+            return Err(MembershipError::Unfit(
+                "the user is not banned from this room",
+            ));
+        }
+        self.put(room, sender, target, "leave", reason).await
+    }
+
+    /// Asks to be let in.
+    pub async fn knock(
+        &self,
+        room: &Room,
+        member: &Member,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        let content = with_reason(member.content("knock"), reason);
+        self.send(room, &member.user_id, member.draft(content))
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets a room that the user has left.
+    pub async fn forget(&self, room: &Room, user: &UserId) -> Result<(), MembershipError> {
+        let nid = self.interner().user(user).await?;
+        let mut conn = self.pool().acquire().await?;
+        let row = membership_table::find(&mut conn, nid, room.nid).await?;
+        drop(conn);
+        match row {
+            None => Err(MembershipError::NeverIn),
+            Some(row) if row.forgotten => Ok(()),
+            Some(row) if matches!(row.membership.as_str(), "leave" | "ban") => {
+                let membership = row.membership.clone();
+                self.put_membership(room, user, &membership, true).await
+            }
+            Some(_) => Err(MembershipError::StillIn),
+        }
+    }
+
+    /// Whether a room's state lets anyone join who asks.
+    pub async fn join_rule(&self, room: &Room) -> Result<JoinRuleKind, SendError> {
+        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
+        let event = self
+            .state_event(&current.snapshot, &StateEventType::RoomJoinRules, "")
+            .await?;
+        let rule = event.map(|event| RoomJoinRulesEvent::new(event.as_ref()).join_rule());
+        Ok(rule.and_then(Result::ok).unwrap_or(JoinRuleKind::Invite))
+    }
+
+    async fn membership_now(
+        &self,
+        room: &Room,
+        user: &UserId,
+    ) -> Result<MembershipState, SendError> {
+        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
+        Ok(self.membership(&current.snapshot, user).await?)
+    }
+
+    async fn put(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        target: &UserId,
+        membership: &str,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
+        let content = with_reason(object([("membership", membership.into())]), reason);
+        let draft = Draft::state(TimelineEventType::RoomMember, target.as_str(), content);
+        self.send(room, sender, draft).await?;
+        Ok(())
+    }
+
+    /// Writes a membership that no event of ours says.
+    async fn put_membership(
+        &self,
+        room: &Room,
+        user: &UserId,
+        membership: &str,
+        forgotten: bool,
+    ) -> Result<(), MembershipError> {
+        let nid = self.interner().user(user).await?;
+        let mut conn = self.pool().acquire().await?;
+        let old = membership_table::find(&mut conn, nid, room.nid).await?;
+        drop(conn);
+        let row = MembershipRow {
+            user: nid,
+            room: room.nid,
+            membership: membership.to_owned(),
+            event: old.as_ref().and_then(|old| old.event),
+            sender: old.as_ref().map_or(nid, |old| old.sender),
+            stripped: None,
+            forgotten,
+            display_name: None,
+            avatar_url: None,
+        };
+        let write = Write {
+            memberships: vec![row],
+            ..Write::default()
+        };
+        self.journal()
+            .submit(write)
+            .await
+            .map_err(SendError::from)?;
+        Ok(())
+    }
+}
+
+fn with_reason(mut content: CanonicalJsonObject, reason: Option<&str>) -> CanonicalJsonObject {
+    if let Some(reason) = reason {
+        content.insert("reason".to_owned(), reason.into());
+    }
+    content
+}

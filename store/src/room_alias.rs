@@ -1,0 +1,59 @@
+//! `room_alias`: the aliases that this server answers for.
+
+use hearth_core::{RoomNid, UserNid};
+use ruma::RoomAliasId;
+use sqlx::PgConnection;
+
+/// What [`insert`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Inserted {
+    /// The row is new.
+    Yes,
+    /// The alias already pointed somewhere; nothing changed.
+    AlreadyBound,
+}
+
+/// Points `alias` at `room` unless it points somewhere already.
+pub async fn insert(
+    conn: &mut PgConnection,
+    alias: &RoomAliasId,
+    room: RoomNid,
+    creator: UserNid,
+    created_ts: i64,
+) -> sqlx::Result<Inserted> {
+    let result = sqlx::query!(
+        "INSERT INTO room_alias (alias, room_nid, creator_nid, created_ts) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (alias) DO NOTHING",
+        alias.as_str(),
+        room.0,
+        creator.0,
+        created_ts,
+    )
+    .execute(conn)
+    .await?;
+    Ok(match result.rows_affected() {
+        0 => Inserted::AlreadyBound,
+        _ => Inserted::Yes,
+    })
+}
+
+/// A row of `room_alias`.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// What the alias points at.
+    pub room: RoomNid,
+    /// Who made it.
+    pub creator: UserNid,
+}
+
+/// Finds what `alias` points at.
+pub async fn find(conn: &mut PgConnection, alias: &RoomAliasId) -> sqlx::Result<Option<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        "SELECT room_nid AS room, creator_nid AS creator FROM room_alias WHERE alias = $1",
+        alias.as_str(),
+    )
+    .fetch_optional(conn)
+    .await
+}
