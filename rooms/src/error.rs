@@ -16,6 +16,12 @@ pub enum SendError {
     /// The event or one of its fields is too long.
     #[error("{0}")]
     TooLarge(String),
+    /// A field has a value that it cannot have.
+    #[error("{0}")]
+    InvalidParam(String),
+    /// An alias does not lead to the room.
+    #[error("{0}")]
+    BadAlias(String),
     /// A redaction's target is not in the room.
     #[error("the event to redact is not in this room")]
     UnknownTarget,
@@ -40,6 +46,8 @@ impl SendError {
             Self::Forbidden(reason) => Self::Forbidden(reason.clone()),
             Self::BadEvent(reason) => Self::BadEvent(reason.clone()),
             Self::TooLarge(reason) => Self::TooLarge(reason.clone()),
+            Self::InvalidParam(reason) => Self::InvalidParam(reason.clone()),
+            Self::BadAlias(reason) => Self::BadAlias(reason.clone()),
             Self::UnknownTarget => Self::UnknownTarget,
             Self::UnknownRoom => Self::UnknownRoom,
             Self::Overloaded => Self::Overloaded,

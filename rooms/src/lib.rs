@@ -14,6 +14,7 @@ mod power;
 mod restricted;
 mod room;
 mod send;
+mod send_state;
 pub mod snapshot;
 mod state;
 mod stripped;

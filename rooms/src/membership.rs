@@ -7,8 +7,6 @@ use hearth_store::{
 use ruma::{
     CanonicalJsonObject, OwnedUserId, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
-    room::JoinRuleKind,
-    state_res::events::RoomJoinRulesEvent,
 };
 
 use crate::{Rooms, build::Draft, create::object, error::SendError, room::Room};
@@ -96,10 +94,12 @@ impl Rooms {
             return Ok(());
         }
         let mut content = with_reason(member.content("join"), reason);
+        let snapshot = &current.snapshot;
         if now != MembershipState::Invite
-            && let Some(authorising) = self
-                .authorising_user(room, &current.snapshot, &member.user_id)
+            && self
+                .allowed_by_membership(room, snapshot, &member.user_id)
                 .await?
+            && let Some(authorising) = self.authorising_user(room, snapshot).await?
         {
             let key = "join_authorised_via_users_server".to_owned();
             content.insert(key, authorising.as_str().into());
@@ -234,16 +234,6 @@ impl Rooms {
             }
             Some(_) => Err(MembershipError::StillIn),
         }
-    }
-
-    /// Whether a room's state lets anyone join who asks.
-    pub async fn join_rule(&self, room: &Room) -> Result<JoinRuleKind, SendError> {
-        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
-        let event = self
-            .state_event(&current.snapshot, &StateEventType::RoomJoinRules, "")
-            .await?;
-        let rule = event.map(|event| RoomJoinRulesEvent::new(event.as_ref()).join_rule());
-        Ok(rule.and_then(Result::ok).unwrap_or(JoinRuleKind::Invite))
     }
 
     async fn membership_now(

@@ -147,3 +147,14 @@ pub async fn list_local_joined(
     .fetch_all(conn)
     .await
 }
+
+/// Lists the ids of the rooms that a user is joined to.
+pub async fn list_joined(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT room_id FROM membership m JOIN room r ON r.nid = m.room_nid
+         WHERE user_nid = $1 AND membership = 'join'",
+        user.0,
+    )
+    .fetch_all(conn)
+    .await
+}

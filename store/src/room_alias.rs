@@ -57,3 +57,17 @@ pub async fn find(conn: &mut PgConnection, alias: &RoomAliasId) -> sqlx::Result<
     .fetch_optional(conn)
     .await
 }
+
+/// Lists what those of `aliases` that are bound point at.
+pub async fn list(
+    conn: &mut PgConnection,
+    aliases: &[&str],
+) -> sqlx::Result<Vec<(String, RoomNid)>> {
+    let rows = sqlx::query!(
+        r#"SELECT alias, room_nid AS "room: RoomNid" FROM room_alias WHERE alias = ANY($1)"#,
+        aliases as &[&str],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.alias, row.room)).collect())
+}

@@ -1,0 +1,238 @@
+//! Joining, leaving, inviting, kicking, banning, knocking, forgetting.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_rooms::{Room, Rooms};
+use hearth_users::Profiles;
+use http::StatusCode;
+use ruma::{
+    OwnedRoomId, RoomId, RoomOrAliasId, UserId,
+    api::{
+        client::{
+            knock::knock_room,
+            membership::{
+                ban_user, forget_room,
+                invite_user::{self, v3::InvitationRecipient},
+                join_room_by_id, join_room_by_id_or_alias, joined_rooms, kick_user, leave_room,
+                unban_user,
+            },
+        },
+        error::ErrorKind,
+    },
+};
+
+use super::{
+    ClientState, Requester,
+    room::member,
+    room_error::{no_such_room, not_in_room},
+};
+use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
+
+/// The endpoints of this module.
+pub(super) fn api() -> Api<ClientState> {
+    Api::new()
+        .endpoint(joined_rooms)
+        .endpoint(join_room_by_id)
+        .endpoint(join_room_by_id_or_alias)
+        .endpoint(knock_room)
+        .endpoint(leave_room)
+        .endpoint(forget_room)
+        .endpoint(invite_user)
+        .endpoint(kick_user)
+        .endpoint(ban_user)
+        .endpoint(unban_user)
+}
+
+/// `GET /_matrix/client/*/joined_rooms`
+async fn joined_rooms(
+    State(rooms): State<Rooms>,
+    requester: Requester,
+    _: Ruma<joined_rooms::v3::Request>,
+) -> Result<Ruma<joined_rooms::v3::Response>, ApiError> {
+    let joined = rooms.joined(requester.user).await?;
+
+    Ok(Ruma(joined_rooms::v3::Response::new(joined)))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/join`
+async fn join_room_by_id(
+    State(rooms): State<Rooms>,
+    State(profiles): State<Profiles>,
+    State(limits): State<RateLimits>,
+    requester: Requester,
+    Ruma(request): Ruma<join_room_by_id::v3::Request>,
+) -> Result<Ruma<join_room_by_id::v3::Response>, ApiError> {
+    limits.check_user(Action::Join, requester.user_id())?;
+    let reason = request.reason.as_deref();
+    let room_id = join(&rooms, &profiles, &requester, &request.room_id, reason).await?;
+
+    Ok(Ruma(join_room_by_id::v3::Response::new(room_id)))
+}
+
+/// `POST /_matrix/client/*/join/{roomIdOrAlias}`
+async fn join_room_by_id_or_alias(
+    State(rooms): State<Rooms>,
+    State(profiles): State<Profiles>,
+    State(limits): State<RateLimits>,
+    requester: Requester,
+    Ruma(request): Ruma<join_room_by_id_or_alias::v3::Request>,
+) -> Result<Ruma<join_room_by_id_or_alias::v3::Response>, ApiError> {
+    limits.check_user(Action::Join, requester.user_id())?;
+    let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
+    let reason = request.reason.as_deref();
+    let room_id = join(&rooms, &profiles, &requester, &room_id, reason).await?;
+
+    Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(room_id)))
+}
+
+/// `POST /_matrix/client/*/knock/{roomIdOrAlias}`
+async fn knock_room(
+    State(rooms): State<Rooms>,
+    State(profiles): State<Profiles>,
+    State(limits): State<RateLimits>,
+    requester: Requester,
+    Ruma(request): Ruma<knock_room::v3::Request>,
+) -> Result<Ruma<knock_room::v3::Response>, ApiError> {
+    requester.refuse_suspended()?;
+    limits.check_user(Action::Join, requester.user_id())?;
+    let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
+    let room = known(&rooms, &room_id).await?;
+    let member = member(&rooms, &profiles, requester.user_id()).await?;
+    rooms.knock(&room, &member, request.reason.as_deref()).await?;
+
+    Ok(Ruma(knock_room::v3::Response::new(room_id)))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/leave`
+async fn leave_room(
+    State(rooms): State<Rooms>,
+    requester: Requester,
+    Ruma(request): Ruma<leave_room::v3::Request>,
+) -> Result<Ruma<leave_room::v3::Response>, ApiError> {
+    let room = known(&rooms, &request.room_id).await?;
+    rooms.leave(&room, requester.user_id(), request.reason.as_deref()).await?;
+
+    Ok(Ruma(leave_room::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/forget`
+async fn forget_room(
+    State(rooms): State<Rooms>,
+    requester: Requester,
+    Ruma(request): Ruma<forget_room::v3::Request>,
+) -> Result<Ruma<forget_room::v3::Response>, ApiError> {
+    let room = known(&rooms, &request.room_id).await?;
+    rooms.forget(&room, requester.user_id()).await?;
+
+    Ok(Ruma(forget_room::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/invite`
+async fn invite_user(
+    State(rooms): State<Rooms>,
+    State(profiles): State<Profiles>,
+    State(limits): State<RateLimits>,
+    requester: Requester,
+    Ruma(request): Ruma<invite_user::v3::Request>,
+) -> Result<Ruma<invite_user::v3::Response>, ApiError> {
+    requester.refuse_suspended()?;
+    limits.check_user(Action::Join, requester.user_id())?;
+    let InvitationRecipient::UserId(recipient) = request.recipient else {
+        return Err(ApiError::bad_request(
+            ErrorKind::ThreepidDenied,
+            "this server asks no identity server: invite by user id",
+        ));
+    };
+    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    refuse_remote(&rooms, &recipient.user_id)?;
+    let member = member(&rooms, &profiles, &recipient.user_id).await?;
+    let reason = recipient.reason.as_deref();
+    rooms.invite(&room, requester.user_id(), &member, reason).await?;
+
+    Ok(Ruma(invite_user::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/kick`
+async fn kick_user(
+    State(rooms): State<Rooms>,
+    requester: Requester,
+    Ruma(request): Ruma<kick_user::v3::Request>,
+) -> Result<Ruma<kick_user::v3::Response>, ApiError> {
+    requester.refuse_suspended()?;
+    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let reason = request.reason.as_deref();
+    rooms.kick(&room, requester.user_id(), &request.user_id, reason).await?;
+
+    Ok(Ruma(kick_user::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/ban`
+async fn ban_user(
+    State(rooms): State<Rooms>,
+    requester: Requester,
+    Ruma(request): Ruma<ban_user::v3::Request>,
+) -> Result<Ruma<ban_user::v3::Response>, ApiError> {
+    requester.refuse_suspended()?;
+    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let reason = request.reason.as_deref();
+    rooms.ban(&room, requester.user_id(), &request.user_id, reason).await?;
+
+    Ok(Ruma(ban_user::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/*/rooms/{roomId}/unban`
+async fn unban_user(
+    State(rooms): State<Rooms>,
+    requester: Requester,
+    Ruma(request): Ruma<unban_user::v3::Request>,
+) -> Result<Ruma<unban_user::v3::Response>, ApiError> {
+    requester.refuse_suspended()?;
+    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let reason = request.reason.as_deref();
+    rooms.unban(&room, requester.user_id(), &request.user_id, reason).await?;
+
+    Ok(Ruma(unban_user::v3::Response::new()))
+}
+
+async fn join(
+    rooms: &Rooms,
+    profiles: &Profiles,
+    requester: &Requester,
+    room_id: &RoomId,
+    reason: Option<&str>,
+) -> Result<OwnedRoomId, ApiError> {
+    requester.refuse_suspended()?;
+    let room = known(rooms, room_id).await?;
+    let member = member(rooms, profiles, requester.user_id()).await?;
+    rooms.join(&room, &member, reason).await?;
+    Ok(room.id.clone())
+}
+
+async fn known(rooms: &Rooms, room_id: &RoomId) -> Result<Arc<Room>, ApiError> {
+    rooms.find(room_id).await?.ok_or_else(no_such_room)
+}
+
+/// The room that an id or an alias means.
+async fn resolve(rooms: &Rooms, id_or_alias: &RoomOrAliasId) -> Result<OwnedRoomId, ApiError> {
+    match <&ruma::RoomAliasId>::try_from(id_or_alias) {
+        Ok(alias) => {
+            let room_id = rooms.room_of_alias(alias).await?;
+            room_id.ok_or_else(|| ApiError::not_found("this alias leads nowhere"))
+        }
+        Err(_) => RoomId::parse(id_or_alias.as_str())
+            .map_err(|_| ApiError::invalid_param("this is neither a room id nor an alias")),
+    }
+}
+
+/// Users of other servers are invited through federation.
+fn refuse_remote(rooms: &Rooms, user: &UserId) -> Result<(), ApiError> {
+    if user.server_name() == rooms.identity().server_name {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::BAD_GATEWAY,
+        ErrorKind::Unknown,
+        "this server does not talk to other servers yet",
+    ))
+}

@@ -1,0 +1,149 @@
+//! Making rooms.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_core::Config;
+use hearth_rooms::{Creation, Draft, Member, Preset, Rooms};
+use hearth_users::Profiles;
+use ruma::{
+    CanonicalJsonObject, OwnedRoomAliasId, RoomAliasId, UserId,
+    api::{
+        client::room::{Visibility, create_room::{self, v3::RoomPreset}},
+        error::ErrorKind,
+    },
+    events::TimelineEventType,
+};
+use serde::Deserialize;
+
+use super::{ClientState, Requester, send::object};
+use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
+
+/// The endpoints of this module.
+pub(super) fn api() -> Api<ClientState> {
+    Api::new().endpoint(create_room)
+}
+
+/// `POST /_matrix/client/*/createRoom`
+async fn create_room(
+    State(rooms): State<Rooms>,
+    State(profiles): State<Profiles>,
+    State(config): State<Arc<Config>>,
+    State(limits): State<RateLimits>,
+    requester: Requester,
+    Ruma(request): Ruma<create_room::v3::Request>,
+) -> Result<Ruma<create_room::v3::Response>, ApiError> {
+    requester.refuse_suspended()?;
+    limits.check_user(Action::Join, requester.user_id())?;
+    let creation = creation(&rooms, &profiles, &config, requester.user_id(), request).await?;
+
+    let room_id = rooms.create(&creation).await?;
+
+    Ok(Ruma(create_room::v3::Response::new(room_id)))
+}
+
+async fn creation(
+    rooms: &Rooms,
+    profiles: &Profiles,
+    config: &Config,
+    creator: &UserId,
+    request: create_room::v3::Request,
+) -> Result<Creation, ApiError> {
+    if !request.invite_3pid.is_empty() {
+        return Err(ApiError::bad_request(
+            ErrorKind::ThreepidDenied,
+            "this server asks no identity server: invite by user id",
+        ));
+    }
+    let published = request.visibility == Visibility::Public;
+    let mut initial_state = Vec::with_capacity(request.initial_state.len());
+    for event in &request.initial_state {
+        initial_state.push(initial(event.json().get())?);
+    }
+    let alias = alias(config, request.room_alias_name.as_deref())?;
+    let mut invite = Vec::with_capacity(request.invite.len());
+    for user in &request.invite {
+        if user != creator {
+            invite.push(member(rooms, profiles, user).await?);
+        }
+    }
+    Ok(Creation {
+        creator: member(rooms, profiles, creator).await?,
+        version: request.room_version.unwrap_or_else(|| config.rooms.default_version.clone()),
+        preset: preset(request.preset.as_ref(), published)?,
+        published,
+        creation_content: request.creation_content.as_ref().map(object).transpose()?.unwrap_or_default(),
+        power_level_content_override: request
+            .power_level_content_override
+            .as_ref()
+            .map(object)
+            .transpose()?
+            .unwrap_or_default(),
+        initial_state,
+        name: request.name.filter(|name| !name.is_empty()),
+        topic: request.topic,
+        alias,
+        invite,
+        is_direct: request.is_direct,
+    })
+}
+
+/// A user with the profile that this server knows; remote profiles come with their member events.
+pub(super) async fn member(
+    rooms: &Rooms,
+    profiles: &Profiles,
+    user: &UserId,
+) -> Result<Member, ApiError> {
+    let mut member = Member {
+        user_id: user.to_owned(),
+        display_name: None,
+        avatar_url: None,
+    };
+    if let Some(nid) = rooms.interner().find_user(user).await? {
+        let profile = profiles.list(nid).await?;
+        let text = |key: &str| profile.get(key).and_then(|value| value.as_str()).map(ToOwned::to_owned);
+        member.display_name = text("displayname");
+        member.avatar_url = text("avatar_url");
+    }
+    Ok(member)
+}
+
+fn preset(preset: Option<&RoomPreset>, published: bool) -> Result<Preset, ApiError> {
+    match preset {
+        Some(RoomPreset::PrivateChat) => Ok(Preset::Private),
+        Some(RoomPreset::TrustedPrivateChat) => Ok(Preset::TrustedPrivate),
+        Some(RoomPreset::PublicChat) => Ok(Preset::Public),
+        Some(_) => Err(ApiError::invalid_param("there is no such preset")),
+        None if published => Ok(Preset::Public),
+        None => Ok(Preset::Private),
+    }
+}
+
+fn alias(config: &Config, localpart: Option<&str>) -> Result<Option<OwnedRoomAliasId>, ApiError> {
+    let Some(localpart) = localpart.filter(|localpart| !localpart.is_empty()) else {
+        return Ok(None);
+    };
+    let valid = !localpart.contains([':', '\0']) && !localpart.starts_with('#');
+    let alias = RoomAliasId::parse(format!("#{localpart}:{}", config.server_name));
+    match alias {
+        Ok(alias) if valid => Ok(Some(alias)),
+        Ok(_) | Err(_) => Err(ApiError::invalid_param(
+            "`room_alias_name` is the part of an alias between # and :",
+        )),
+    }
+}
+
+/// An event of `initial_state`.
+fn initial(json: &str) -> Result<Draft, ApiError> {
+    #[derive(Deserialize)]
+    struct Initial {
+        #[serde(rename = "type")]
+        kind: TimelineEventType,
+        #[serde(default)]
+        state_key: String,
+        content: CanonicalJsonObject,
+    }
+    let Initial { kind, state_key, content } = serde_json::from_str(json)
+        .map_err(|error| ApiError::bad_request(ErrorKind::BadJson, format!("`initial_state`: {error}")))?;
+    Ok(Draft::state(kind, state_key, content))
+}

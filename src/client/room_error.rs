@@ -1,0 +1,67 @@
+//! What a client is told when something in a room fails.
+
+use hearth_rooms::{CreateError, MembershipError, SendError};
+use http::StatusCode;
+use ruma::api::error::ErrorKind;
+
+use crate::http::ApiError;
+
+/// 403: the user is not in the room, whether it exists or not.
+pub(super) fn not_in_room() -> ApiError {
+    ApiError::forbidden("you are not in this room")
+}
+
+/// 404: nobody here knows the room.
+pub(super) fn no_such_room() -> ApiError {
+    ApiError::not_found("this room is not known here")
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Forbidden(reason) => Self::forbidden(reason),
+            SendError::BadEvent(reason) => Self::bad_request(ErrorKind::BadJson, reason),
+            SendError::TooLarge(reason) => Self::too_large(reason),
+            SendError::UnknownTarget => Self::not_found("the event to redact is not in this room"),
+            SendError::UnknownRoom => no_such_room(),
+            SendError::InvalidParam(reason) => Self::invalid_param(reason),
+            SendError::BadAlias(reason) => Self::bad_request(ErrorKind::BadAlias, reason),
+            SendError::Overloaded | SendError::Contended => Self::unavailable(),
+            SendError::Storage(error) => error.into(),
+        }
+    }
+}
+
+impl From<MembershipError> for ApiError {
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::StillIn => {
+                Self::bad_request(ErrorKind::Unknown, "leave the room before you forget it")
+            }
+            MembershipError::NeverIn => Self::not_found("you were never in this room"),
+            MembershipError::Unfit(reason) => Self::forbidden(reason),
+            MembershipError::Event(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::UnsupportedVersion => Self::bad_request(
+                ErrorKind::UnsupportedRoomVersion,
+                "this server does not support that room version",
+            ),
+            CreateError::AliasTaken => {
+                Self::bad_request(ErrorKind::RoomInUse, "the alias is in use")
+            }
+            CreateError::TooManyInvites => {
+                Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidParam, "too many invites at once")
+            }
+            CreateError::Event(
+                SendError::Forbidden(reason) | SendError::BadEvent(reason),
+            ) => Self::bad_request(ErrorKind::InvalidRoomState, reason),
+            CreateError::Event(error) => error.into(),
+        }
+    }
+}
