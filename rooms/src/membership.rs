@@ -6,7 +6,7 @@ use hearth_store::{
 };
 use ruma::{
     CanonicalJsonObject, OwnedUserId, UserId,
-    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    events::{TimelineEventType, room::member::MembershipState},
 };
 
 use crate::{Rooms, build::Draft, create::object, error::SendError, room::Room};
