@@ -40,6 +40,8 @@ pub struct Draft {
     pub redacts: Option<OwnedEventId>,
     /// When it was made, if not now (application services).
     pub timestamp: Option<MilliSecondsSinceUnixEpoch>,
+    /// The state event that it must replace: another one in its place means that somebody was faster.
+    pub replaces: Option<EventNid>,
 }
 
 impl Draft {
@@ -56,6 +58,7 @@ impl Draft {
             content,
             redacts: None,
             timestamp: None,
+            replaces: None,
         }
     }
 
@@ -68,6 +71,7 @@ impl Draft {
             content,
             redacts: None,
             timestamp: None,
+            replaces: None,
         }
     }
 }
@@ -131,6 +135,11 @@ impl<'a> Builder<'a> {
             }
             None => None,
         };
+        if draft.replaces.is_some()
+            && state_key.and_then(|key| self.head.snapshot.get(key)) != draft.replaces
+        {
+            return Err(SendError::Superseded);
+        }
         if let Some(event) = self.unchanged(sender, state_key, &draft).await? {
             return Ok(Appended::Unchanged(event));
         }

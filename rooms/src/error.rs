@@ -25,6 +25,9 @@ pub enum SendError {
     /// A redaction's target is not in the room.
     #[error("the event to redact is not in this room")]
     UnknownTarget,
+    /// The state event that was to be replaced is gone already.
+    #[error("the state changed meanwhile")]
+    Superseded,
     /// We are not in the room.
     #[error("this server is not in the room")]
     UnknownRoom,
@@ -49,6 +52,7 @@ impl SendError {
             Self::InvalidParam(reason) => Self::InvalidParam(reason.clone()),
             Self::BadAlias(reason) => Self::BadAlias(reason.clone()),
             Self::UnknownTarget => Self::UnknownTarget,
+            Self::Superseded => Self::Superseded,
             Self::UnknownRoom => Self::UnknownRoom,
             Self::Overloaded => Self::Overloaded,
             Self::Contended => Self::Contended,

@@ -26,7 +26,9 @@ impl From<SendError> for ApiError {
             SendError::UnknownRoom => no_such_room(),
             SendError::InvalidParam(reason) => Self::invalid_param(reason),
             SendError::BadAlias(reason) => Self::bad_request(ErrorKind::BadAlias, reason),
-            SendError::Overloaded | SendError::Contended => Self::unavailable(),
+            SendError::Overloaded | SendError::Contended | SendError::Superseded => {
+                Self::unavailable()
+            },
             SendError::Storage(error) => error.into(),
         }
     }
