@@ -2,13 +2,17 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use hearth_core::config::{Bind, Config, Role};
+use hearth_core::{
+    Clock,
+    config::{Bind, Config, Role},
+};
 use hearth_store::{Database, OpenError};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    client::{self, ClientState, Parts},
     http::{
         api::Api,
         layers,
@@ -45,6 +49,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Journal(#[from] hearth_journal::StartError),
     /// An address cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -92,10 +99,21 @@ impl Server {
             cut: CancellationToken::new(),
         };
         let rate_limits = RateLimits::new(&config.limits);
-        let api = Api::new().merge(system::api(
-            Welcome::new(&config, &web_address(&listeners.addresses())),
-            database.pool().clone(),
-        ));
+        let state = ClientState::start(Parts {
+            config: Arc::new(config.clone()),
+            pool: database.pool().clone(),
+            clock: Clock::system(),
+            limits: rate_limits.clone(),
+            tasks: serving.tasks.clone(),
+            stop: serving.drain.clone(),
+        })
+        .await?;
+        let api = Api::new()
+            .merge(system::api(
+                Welcome::new(&config, &web_address(&listeners.addresses())),
+                database.pool().clone(),
+            ))
+            .merge(client::api(state));
         let router = layers::wrap(api.into_router(), Arc::clone(&serving.live));
 
         let server = RunningServer {

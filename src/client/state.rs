@@ -1,0 +1,109 @@
+//! What the handlers work with, and how it is put together.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use hearth_core::{Clock, config::Config};
+use hearth_journal::{Journal, StartError};
+use hearth_store::intern::{Blocks, Interner};
+use hearth_users::{
+    Accounts, Devices, OpenIds, Profiles, Sessions, Uia, accounts::AccountsParts,
+    sessions::Processes,
+};
+use sqlx::PgPool;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::http::RateLimits;
+
+/// What the handlers of the client-server API work with. Each takes the two or three parts that it needs.
+#[derive(Clone, Debug, FromRef)]
+pub struct ClientState {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The time.
+    pub clock: Clock,
+    /// Rate limits.
+    pub limits: RateLimits,
+    /// The numbers of users and state keys.
+    pub interner: Interner,
+    /// The log.
+    pub journal: Journal,
+    /// Who has an account.
+    pub accounts: Accounts,
+    /// Whom access tokens stand for.
+    pub sessions: Sessions,
+    /// The devices of users.
+    pub devices: Devices,
+    /// What users tell about themselves.
+    pub profiles: Profiles,
+    /// Tokens for third parties.
+    pub openids: OpenIds,
+    /// User-interactive authentication.
+    pub uia: Uia,
+}
+
+/// What the services are made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The database.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Clock,
+    /// Rate limits.
+    pub limits: RateLimits,
+    /// Where background work is started.
+    pub tasks: TaskTracker,
+    /// When it has to end.
+    pub stop: CancellationToken,
+}
+
+impl ClientState {
+    /// Starts the services; their background work ends with `parts.stop`.
+    ///
+    /// # Errors
+    ///
+    /// When the head of the log cannot be read.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts {
+            config,
+            pool,
+            clock,
+            limits,
+            tasks,
+            stop,
+        } = parts;
+        let interner = Interner::new(pool.clone());
+        let blocks = Blocks::new(pool.clone());
+        let journal = Journal::start(pool.clone(), blocks, &tasks, stop.clone()).await?;
+        let processes = match config.redis {
+            Some(_) => Processes::Many,
+            None => Processes::One,
+        };
+        let sessions = Sessions::new(pool.clone(), journal.clone(), clock.clone(), processes);
+        tasks.spawn(sessions.clone().run(stop));
+        let accounts = Accounts::new(AccountsParts {
+            pool: pool.clone(),
+            interner: interner.clone(),
+            clock: clock.clone(),
+            server_name: config.server_name.clone(),
+            sessions: sessions.clone(),
+        });
+        let registration = config.registration.clone();
+
+        Ok(Self {
+            devices: Devices::new(pool.clone(), journal.clone(), sessions.clone()),
+            profiles: Profiles::new(pool.clone()),
+            openids: OpenIds::new(pool.clone(), clock.clone()),
+            uia: Uia::new(pool, clock.clone(), accounts.clone(), registration),
+            config,
+            clock,
+            limits,
+            interner,
+            journal,
+            accounts,
+            sessions,
+        })
+    }
+}

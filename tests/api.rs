@@ -1,0 +1,11 @@
+//! Tests of the HTTP interface, laid out by URL: through the real router, on a database of their own.
+
+mod api {
+    mod account;
+    mod admin;
+    mod devices;
+    mod login;
+    mod refresh;
+    mod register;
+    mod server;
+}
