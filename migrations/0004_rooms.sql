@@ -42,6 +42,7 @@ CREATE TABLE event (
 );
 CREATE UNIQUE INDEX event_stream ON event (room_nid, stream_order) WHERE stream_order IS NOT NULL;
 CREATE INDEX event_topological ON event (room_nid, depth, stream_order) WHERE stream_order IS NOT NULL;
+CREATE INDEX event_time ON event (room_nid, origin_server_ts) WHERE stream_order IS NOT NULL;
 
 -- A state: the changes to its parent, packed (rooms/src/snapshot.rs says how).
 CREATE TABLE snapshot (

@@ -56,9 +56,11 @@ impl FromStr for StreamToken {
 }
 
 /// A gap between two events of a room's history: `t1_<depth>_<stream order>` in topological order, `o1_<stream order>`
-/// in stream order.
+/// in stream order, `b1_…_<stream>` and `a1_…_<stream>` in both.
 ///
-/// It stands just after the event of that depth and order.
+/// It stands just after the event of that depth and order. Pages are in topological order but often begin where a
+/// `/sync` ended, which is a place in the stream; the later pages keep that place, so that an event which arrived late
+/// but stands early is on exactly one side of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageToken {
     /// Just after this place in (depth, stream order).
@@ -73,6 +75,24 @@ pub enum PageToken {
         /// The stream order.
         order: i64,
     },
+    /// Like `Topological` for going backwards, with nothing that came after `stream`.
+    Before {
+        /// The event's depth.
+        depth: i64,
+        /// The event's stream order.
+        order: i64,
+        /// Where the first page began.
+        stream: i64,
+    },
+    /// Like `Topological` for going forwards, with nothing that came up to `stream`.
+    After {
+        /// The event's depth.
+        depth: i64,
+        /// The event's stream order.
+        order: i64,
+        /// Where the first page began.
+        stream: i64,
+    },
 }
 
 impl fmt::Display for PageToken {
@@ -80,6 +100,16 @@ impl fmt::Display for PageToken {
         match self {
             Self::Topological { depth, order } => write!(f, "t1_{depth}_{order}"),
             Self::Stream { order } => write!(f, "o1_{order}"),
+            Self::Before {
+                depth,
+                order,
+                stream,
+            } => write!(f, "b1_{depth}_{order}_{stream}"),
+            Self::After {
+                depth,
+                order,
+                stream,
+            } => write!(f, "a1_{depth}_{order}_{stream}"),
         }
     }
 }
@@ -100,9 +130,31 @@ impl FromStr for PageToken {
                 order: number(order)?,
             });
         }
+        if let Some(rest) = token.strip_prefix("b1_") {
+            let (depth, order, stream) = three(rest)?;
+            return Ok(Self::Before {
+                depth,
+                order,
+                stream,
+            });
+        }
+        if let Some(rest) = token.strip_prefix("a1_") {
+            let (depth, order, stream) = three(rest)?;
+            return Ok(Self::After {
+                depth,
+                order,
+                stream,
+            });
+        }
         let StreamToken { position, .. } = token.parse()?;
         Ok(Self::Stream { order: position.0 })
     }
+}
+
+fn three(text: &str) -> Result<(i64, i64, i64), BadToken> {
+    let (depth, rest) = text.split_once('_').ok_or(BadToken)?;
+    let (order, stream) = rest.split_once('_').ok_or(BadToken)?;
+    Ok((number(depth)?, number(order)?, number(stream)?))
 }
 
 fn number<T: FromStr>(text: &str) -> Result<T, BadToken> {
@@ -134,6 +186,16 @@ mod tests {
                 order: -2,
             },
             PageToken::Stream { order: 5 },
+            PageToken::Before {
+                depth: 4,
+                order: -7,
+                stream: 90,
+            },
+            PageToken::After {
+                depth: 4,
+                order: 7,
+                stream: -90,
+            },
         ] {
             assert_eq!(token.to_string().parse(), Ok(token));
         }
@@ -154,7 +216,7 @@ mod tests {
 
     #[test]
     fn rubbish_is_refused() {
-        for rubbish in ["", "s1_", "s1_1_2_3_4_5_6", "t1_5", "o1_x", "x"] {
+        for rubbish in ["", "s1_", "s1_1_2_3_4_5_6", "t1_5", "o1_x", "b1_1_2", "x"] {
             assert_eq!(rubbish.parse::<PageToken>(), Err(BadToken), "{rubbish}");
             assert_eq!(rubbish.parse::<StreamToken>(), Err(BadToken), "{rubbish}");
         }

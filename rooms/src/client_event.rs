@@ -1,6 +1,6 @@
 //! Events as clients see them: the stored content spliced between the fields that clients get.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use ruma::{OwnedUserId, events::TimelineEventType};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -154,4 +154,6 @@ pub struct Receiver {
     pub user: hearth_core::UserNid,
     /// The device, if the token has one.
     pub device_id: Option<String>,
+    /// Whose events the user does not want to see, state events excepted.
+    pub ignored: Arc<HashSet<OwnedUserId>>,
 }

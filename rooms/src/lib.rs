@@ -4,10 +4,12 @@
 //! outside of rooms is in `users/`; who is told about what happened is decided above.
 
 mod build;
+mod bundle;
 pub mod client_event;
 mod create;
 pub mod error;
 pub mod event;
+pub mod filter;
 mod live;
 mod membership;
 mod power;
@@ -15,10 +17,12 @@ mod restricted;
 mod room;
 mod send;
 mod send_state;
+mod serve;
 pub mod snapshot;
 mod state;
 mod stripped;
 mod tail;
+pub mod timeline;
 pub mod version;
 mod visibility;
 
@@ -36,18 +40,21 @@ use sqlx::PgPool;
 
 pub use self::{
     build::Draft,
-    client_event::ClientEvent,
+    client_event::{ClientEvent, Receiver},
     create::{CreateError, Creation, Preset, topic_content},
     error::SendError,
     event::{Events, RoomEvent},
+    filter::Filter,
     live::Live,
     membership::{Member, MembershipError},
     power::Powers,
     restricted::JoinRule,
     room::{Current, Room},
     send::{Sent, Transaction},
+    serve::Relations,
     snapshot::{Snapshot, Snapshots},
     state::membership_of,
+    timeline::{Page, PageRequest},
 };
 
 /// How many rooms stay in memory.

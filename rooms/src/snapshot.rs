@@ -5,7 +5,7 @@
 //! number *i* with its lowest set bit cleared, so that any of them is read in at most twelve rows, and an entry is
 //! stored a handful of times instead of once a snapshot.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, StateKeyNid};
 use hearth_store::{snapshot, write::SnapshotRow};
@@ -167,6 +167,52 @@ impl Snapshots {
             .try_get_with(nid, self.load(nid))
             .await
             .map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
+
+    /// The snapshots with these numbers.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or lacks one of them.
+    pub async fn map(
+        &self,
+        nids: impl IntoIterator<Item = SnapshotNid>,
+    ) -> sqlx::Result<HashMap<SnapshotNid, Arc<Snapshot>>> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for nid in nids {
+            match self.cache.get(&nid).await {
+                Some(snapshot) => {
+                    found.insert(nid, snapshot);
+                }
+                None if nid.0 == 0 => {
+                    found.insert(nid, Arc::new(Snapshot::empty()));
+                }
+                None => missing.push(nid),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let mut conn = self.pool.acquire().await?;
+        let rows = snapshot::list_chains(&mut conn, &missing).await?;
+        drop(conn);
+        let rows: HashMap<SnapshotNid, snapshot::Stored> =
+            rows.into_iter().map(|row| (row.nid, row)).collect();
+        for nid in missing {
+            let mut chain = Vec::new();
+            let mut next = Some(nid);
+            while let Some(row) = next.and_then(|nid| rows.get(&nid)) {
+                chain.push(row.clone());
+                next = row.parent;
+            }
+            let snapshot =
+                Snapshot::unpack(&chain).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let snapshot = Arc::new(snapshot);
+            self.cache.insert(nid, Arc::clone(&snapshot)).await;
+            found.insert(nid, snapshot);
+        }
+        Ok(found)
     }
 
     /// Remembers a snapshot whose row is committed.

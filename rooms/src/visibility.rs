@@ -2,9 +2,12 @@
 //!
 //! Client-Server API, "Server behaviour" of room history visibility.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use hearth_core::{SnapshotNid, StateKeyNid};
+use hearth_core::{EventNid, SnapshotNid, StateKeyNid};
 use ruma::{
     UserId,
     events::{
@@ -52,6 +55,9 @@ impl Rooms {
     ) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
         let keys = self.keys(user).await?;
         let joined = self.last_join(room, &keys).await?;
+        let nids: HashSet<SnapshotNid> = events.iter().filter_map(|event| event.snapshot).collect();
+        let snapshots = self.snapshots().map(nids).await?;
+        self.load_sights(&keys, snapshots.values()).await?;
         let mut sights: HashMap<SnapshotNid, Sight> = HashMap::new();
         let mut seen = Vec::with_capacity(events.len());
         for event in events {
@@ -59,8 +65,7 @@ impl Rooms {
             let before = match sights.get(&nid) {
                 Some(sight) => sight.clone(),
                 None => {
-                    let snapshot = self.snapshot(nid).await?;
-                    let sight = self.sight(&keys, &snapshot).await?;
+                    let sight = self.sight(&keys, &snapshots[&nid]).await?;
                     sights.insert(nid, sight.clone());
                     sight
                 }
@@ -126,6 +131,20 @@ impl Rooms {
             next = self.snapshot(before).await?.get(key);
         }
         Ok(None)
+    }
+
+    /// Brings into memory, in one query, what [`Rooms::sight`] will look at.
+    async fn load_sights(
+        &self,
+        keys: &Keys,
+        snapshots: impl Iterator<Item = &Arc<Snapshot>>,
+    ) -> sqlx::Result<()> {
+        let wanted: HashSet<EventNid> = snapshots
+            .flat_map(|snapshot| [keys.visibility, keys.member].map(|key| snapshot.get(key?)))
+            .flatten()
+            .collect();
+        self.events().map(wanted).await?;
+        Ok(())
     }
 
     async fn sight(&self, keys: &Keys, snapshot: &Snapshot) -> sqlx::Result<Sight> {

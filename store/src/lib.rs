@@ -42,6 +42,7 @@ pub mod sent_event;
 pub mod sequence;
 pub mod snapshot;
 pub mod state_key;
+pub mod timeline;
 pub mod to_device;
 pub mod uia_session;
 pub mod user_id;

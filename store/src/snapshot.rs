@@ -35,6 +35,25 @@ pub async fn list_chain(conn: &mut PgConnection, nid: SnapshotNid) -> sqlx::Resu
     .await
 }
 
+/// Lists snapshots and all their parents, each once, in no order.
+pub async fn list_chains(
+    conn: &mut PgConnection,
+    nids: &[SnapshotNid],
+) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"WITH RECURSIVE chain AS (
+               SELECT nid, parent_nid, delta, depth FROM snapshot WHERE nid = ANY ($1)
+               UNION
+               SELECT s.nid, s.parent_nid, s.delta, s.depth FROM chain c JOIN snapshot s ON s.nid = c.parent_nid
+           )
+           SELECT nid AS "nid!", parent_nid AS "parent: SnapshotNid", delta AS "delta!", depth AS "depth!" FROM chain"#,
+        nids as &[SnapshotNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Adds snapshots.
 pub async fn insert(conn: &mut PgConnection, rows: &[&SnapshotRow]) -> sqlx::Result<()> {
     let nids: Vec<i64> = rows.iter().map(|row| row.nid.0).collect();
