@@ -6,7 +6,11 @@ mod account;
 mod admin;
 mod device;
 mod discovery;
+mod membership;
 mod requester;
+mod room;
+mod room_error;
+mod send;
 mod session;
 mod state;
 mod voip;
@@ -24,6 +28,9 @@ pub fn api(state: ClientState) -> Api {
         admin::api(),
         device::api(),
         discovery::api(),
+        membership::api(),
+        room::api(),
+        send::api(),
         session::api(),
         voip::api(),
     ]

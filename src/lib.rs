@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod client;
 pub mod http;
+pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod server;

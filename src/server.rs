@@ -22,6 +22,7 @@ use crate::{
         system::{self, Welcome},
         tls::{Certificate, TlsError},
     },
+    identity::{self, KeyError},
     metrics,
 };
 
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The log cannot be read.
     #[error(transparent)]
     Journal(#[from] hearth_journal::StartError),
+    /// There is no signing key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// An address cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -101,6 +105,7 @@ impl Server {
         let rate_limits = RateLimits::new(&config.limits);
         let state = ClientState::start(Parts {
             config: Arc::new(config.clone()),
+            identity: Arc::new(identity::load(&config).await?),
             pool: database.pool().clone(),
             clock: Clock::system(),
             limits: rate_limits.clone(),

@@ -383,7 +383,7 @@ impl<'a> Builder<'a> {
             (TimelineEventType::RoomRedaction, Some(target)) => target,
             _ => return Ok(None),
         };
-        let nids = self.rooms.events().nids([target.as_ref()]).await?;
+        let nids = self.rooms.events().nids(&[target.as_ref()]).await?;
         let target = match nids.get(target) {
             Some(nid) => self.rooms.events().get(*nid).await?,
             None => return Err(SendError::UnknownTarget),

@@ -170,9 +170,17 @@ impl Events {
     }
 
     /// Reads the events with these numbers; unknown ones are left out.
-    pub async fn map(
+    pub fn map(
         &self,
         nids: impl IntoIterator<Item = EventNid>,
+    ) -> impl Future<Output = sqlx::Result<HashMap<EventNid, Arc<RoomEvent>>>> + Send {
+        // Collected here, since an iterator that lives across an await makes the futures of handlers unprovably `Send`.
+        self.read_all(nids.into_iter().collect())
+    }
+
+    async fn read_all(
+        &self,
+        nids: Vec<EventNid>,
     ) -> sqlx::Result<HashMap<EventNid, Arc<RoomEvent>>> {
         let mut found = HashMap::new();
         let mut missing = Vec::new();
@@ -198,14 +206,14 @@ impl Events {
     /// The numbers of those of `event_ids` that are stored.
     pub async fn nids(
         &self,
-        event_ids: impl IntoIterator<Item = &EventId>,
+        event_ids: &[&EventId],
     ) -> sqlx::Result<HashMap<OwnedEventId, EventNid>> {
         let mut found = HashMap::new();
         let mut missing = Vec::new();
         for id in event_ids {
-            match self.ids.get(id).await {
+            match self.ids.get(*id).await {
                 Some(nid) => {
-                    found.insert(id.to_owned(), nid);
+                    found.insert((*id).to_owned(), nid);
                 }
                 None => missing.push(id.as_str()),
             }

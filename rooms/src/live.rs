@@ -92,7 +92,7 @@ impl Rooms {
         let Some(target) = &event.pdu.redacts else {
             return Ok(());
         };
-        let nids = self.events().nids([target.as_ref()]).await?;
+        let nids = self.events().nids(&[target.as_ref()]).await?;
         let Some(nid) = nids.get(target) else {
             return Ok(());
         };

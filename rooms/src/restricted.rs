@@ -179,7 +179,8 @@ impl Rooms {
     ) -> sqlx::Result<Option<OwnedUserId>> {
         let keys = users
             .iter()
-            .map(|user| (StateEventType::RoomMember, user.to_string()));
+            .map(|user| (StateEventType::RoomMember, user.to_string()))
+            .collect();
         let members = self.state_subset(snapshot, keys).await?;
         let joined = |user: &OwnedUserId| {
             members

@@ -70,7 +70,7 @@ impl Rooms {
     pub async fn state_subset(
         &self,
         snapshot: &Snapshot,
-        keys: impl IntoIterator<Item = (StateEventType, String)>,
+        keys: Vec<(StateEventType, String)>,
     ) -> sqlx::Result<HashMap<(StateEventType, String), Arc<RoomEvent>>> {
         let mut wanted = Vec::new();
         for (kind, key) in keys {

@@ -99,7 +99,9 @@ async fn knock_room(
     let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
     let room = known(&rooms, &room_id).await?;
     let member = member(&rooms, &profiles, requester.user_id()).await?;
-    rooms.knock(&room, &member, request.reason.as_deref()).await?;
+    rooms
+        .knock(&room, &member, request.reason.as_deref())
+        .await?;
 
     Ok(Ruma(knock_room::v3::Response::new(room_id)))
 }
@@ -111,7 +113,9 @@ async fn leave_room(
     Ruma(request): Ruma<leave_room::v3::Request>,
 ) -> Result<Ruma<leave_room::v3::Response>, ApiError> {
     let room = known(&rooms, &request.room_id).await?;
-    rooms.leave(&room, requester.user_id(), request.reason.as_deref()).await?;
+    rooms
+        .leave(&room, requester.user_id(), request.reason.as_deref())
+        .await?;
 
     Ok(Ruma(leave_room::v3::Response::new()))
 }
@@ -144,11 +148,16 @@ async fn invite_user(
             "this server asks no identity server: invite by user id",
         ));
     };
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
     refuse_remote(&rooms, &recipient.user_id)?;
     let member = member(&rooms, &profiles, &recipient.user_id).await?;
     let reason = recipient.reason.as_deref();
-    rooms.invite(&room, requester.user_id(), &member, reason).await?;
+    rooms
+        .invite(&room, requester.user_id(), &member, reason)
+        .await?;
 
     Ok(Ruma(invite_user::v3::Response::new()))
 }
@@ -160,9 +169,14 @@ async fn kick_user(
     Ruma(request): Ruma<kick_user::v3::Request>,
 ) -> Result<Ruma<kick_user::v3::Response>, ApiError> {
     requester.refuse_suspended()?;
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
     let reason = request.reason.as_deref();
-    rooms.kick(&room, requester.user_id(), &request.user_id, reason).await?;
+    rooms
+        .kick(&room, requester.user_id(), &request.user_id, reason)
+        .await?;
 
     Ok(Ruma(kick_user::v3::Response::new()))
 }
@@ -174,9 +188,14 @@ async fn ban_user(
     Ruma(request): Ruma<ban_user::v3::Request>,
 ) -> Result<Ruma<ban_user::v3::Response>, ApiError> {
     requester.refuse_suspended()?;
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
     let reason = request.reason.as_deref();
-    rooms.ban(&room, requester.user_id(), &request.user_id, reason).await?;
+    rooms
+        .ban(&room, requester.user_id(), &request.user_id, reason)
+        .await?;
 
     Ok(Ruma(ban_user::v3::Response::new()))
 }
@@ -188,9 +207,14 @@ async fn unban_user(
     Ruma(request): Ruma<unban_user::v3::Request>,
 ) -> Result<Ruma<unban_user::v3::Response>, ApiError> {
     requester.refuse_suspended()?;
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
     let reason = request.reason.as_deref();
-    rooms.unban(&room, requester.user_id(), &request.user_id, reason).await?;
+    rooms
+        .unban(&room, requester.user_id(), &request.user_id, reason)
+        .await?;
 
     Ok(Ruma(unban_user::v3::Response::new()))
 }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_core::Config;
+use hearth_core::config::Config;
 use hearth_rooms::{Creation, Draft, Member, Preset, Rooms};
 use hearth_users::Profiles;
 use ruma::{
     CanonicalJsonObject, OwnedRoomAliasId, RoomAliasId, UserId,
     api::{
-        client::room::{Visibility, create_room::{self, v3::RoomPreset}},
+        client::room::{
+            Visibility,
+            create_room::{self, v3::RoomPreset},
+        },
         error::ErrorKind,
     },
     events::TimelineEventType,
@@ -69,10 +72,17 @@ async fn creation(
     }
     Ok(Creation {
         creator: member(rooms, profiles, creator).await?,
-        version: request.room_version.unwrap_or_else(|| config.rooms.default_version.clone()),
+        version: request
+            .room_version
+            .unwrap_or_else(|| config.rooms.default_version.clone()),
         preset: preset(request.preset.as_ref(), published)?,
         published,
-        creation_content: request.creation_content.as_ref().map(object).transpose()?.unwrap_or_default(),
+        creation_content: request
+            .creation_content
+            .as_ref()
+            .map(object)
+            .transpose()?
+            .unwrap_or_default(),
         power_level_content_override: request
             .power_level_content_override
             .as_ref()
@@ -101,7 +111,12 @@ pub(super) async fn member(
     };
     if let Some(nid) = rooms.interner().find_user(user).await? {
         let profile = profiles.list(nid).await?;
-        let text = |key: &str| profile.get(key).and_then(|value| value.as_str()).map(ToOwned::to_owned);
+        let text = |key: &str| {
+            profile
+                .get(key)
+                .and_then(|value| value.as_str())
+                .map(ToOwned::to_owned)
+        };
         member.display_name = text("displayname");
         member.avatar_url = text("avatar_url");
     }
@@ -143,7 +158,12 @@ fn initial(json: &str) -> Result<Draft, ApiError> {
         state_key: String,
         content: CanonicalJsonObject,
     }
-    let Initial { kind, state_key, content } = serde_json::from_str(json)
-        .map_err(|error| ApiError::bad_request(ErrorKind::BadJson, format!("`initial_state`: {error}")))?;
+    let Initial {
+        kind,
+        state_key,
+        content,
+    } = serde_json::from_str(json).map_err(|error| {
+        ApiError::bad_request(ErrorKind::BadJson, format!("`initial_state`: {error}"))
+    })?;
     Ok(Draft::state(kind, state_key, content))
 }

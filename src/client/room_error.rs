@@ -28,7 +28,7 @@ impl From<SendError> for ApiError {
             SendError::BadAlias(reason) => Self::bad_request(ErrorKind::BadAlias, reason),
             SendError::Overloaded | SendError::Contended | SendError::Superseded => {
                 Self::unavailable()
-            },
+            }
             SendError::Storage(error) => error.into(),
         }
     }
@@ -57,12 +57,14 @@ impl From<CreateError> for ApiError {
             CreateError::AliasTaken => {
                 Self::bad_request(ErrorKind::RoomInUse, "the alias is in use")
             }
-            CreateError::TooManyInvites => {
-                Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidParam, "too many invites at once")
+            CreateError::TooManyInvites => Self::new(
+                StatusCode::BAD_REQUEST,
+                ErrorKind::InvalidParam,
+                "too many invites at once",
+            ),
+            CreateError::Event(SendError::Forbidden(reason) | SendError::BadEvent(reason)) => {
+                Self::bad_request(ErrorKind::InvalidRoomState, reason)
             }
-            CreateError::Event(
-                SendError::Forbidden(reason) | SendError::BadEvent(reason),
-            ) => Self::bad_request(ErrorKind::InvalidRoomState, reason),
             CreateError::Event(error) => error.into(),
         }
     }

@@ -5,9 +5,7 @@ use hearth_rooms::{Draft, Rooms, Transaction};
 use ruma::{
     CanonicalJsonObject, OwnedRoomId,
     api::{
-        client::{
-            message::send_message_event, redact::redact_event, state::send_state_event,
-        },
+        client::{message::send_message_event, redact::redact_event, state::send_state_event},
         error::ErrorKind,
     },
     events::TimelineEventType,
@@ -42,9 +40,14 @@ async fn send_message_event(
     };
     let action = format!("send/{}", request.event_type);
     let transaction = transaction(&requester, action, request.txn_id.to_string());
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
 
-    let sent = rooms.send_once(&room, requester.user_id(), draft, transaction).await?;
+    let sent = rooms
+        .send_once(&room, requester.user_id(), draft, transaction)
+        .await?;
 
     Ok(Ruma(send_message_event::v3::Response::new(sent.event_id)))
 }
@@ -60,7 +63,10 @@ async fn send_state_event(
     limits.check_user(Action::Message, requester.user_id())?;
     let kind = TimelineEventType::from(request.event_type.to_string());
     let draft = Draft::state(kind, request.state_key, object(&request.body)?);
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
 
     let sent = rooms.send_state(&room, requester.user_id(), draft).await?;
 
@@ -82,12 +88,17 @@ async fn redact_event(
     let mut draft = Draft::message(TimelineEventType::RoomRedaction, content);
     draft.redacts = Some(request.event_id);
     let transaction = transaction(&requester, "redact".to_owned(), request.txn_id.to_string());
-    let room = rooms.find(&request.room_id).await?.ok_or_else(not_in_room)?;
+    let room = rooms
+        .find(&request.room_id)
+        .await?
+        .ok_or_else(not_in_room)?;
     if requester.refuse_suspended().is_err() {
         refuse_foreign_target(&rooms, &requester, &draft, &request.room_id).await?;
     }
 
-    let sent = rooms.send_once(&room, requester.user_id(), draft, transaction).await?;
+    let sent = rooms
+        .send_once(&room, requester.user_id(), draft, transaction)
+        .await?;
 
     Ok(Ruma(redact_event::v3::Response::new(sent.event_id)))
 }
@@ -99,9 +110,13 @@ async fn refuse_foreign_target(
     draft: &Draft,
     room_id: &OwnedRoomId,
 ) -> Result<(), ApiError> {
-    let Some(target) = &draft.redacts else { return requester.refuse_suspended() };
-    let nids = rooms.events().nids([target.as_ref()]).await?;
-    let Some(nid) = nids.get(target) else { return requester.refuse_suspended() };
+    let Some(target) = &draft.redacts else {
+        return requester.refuse_suspended();
+    };
+    let nids = rooms.events().nids(&[target.as_ref()]).await?;
+    let Some(nid) = nids.get(target) else {
+        return requester.refuse_suspended();
+    };
     let target = rooms.events().get(*nid).await?;
     if target.pdu.sender == requester.user_id() && target.pdu.room_id == *room_id {
         return Ok(());
@@ -124,14 +139,20 @@ fn redaction(mut content: CanonicalJsonObject) -> Result<Draft, ApiError> {
 /// The content as canonical JSON.
 pub(super) fn object<T>(content: &Raw<T>) -> Result<CanonicalJsonObject, ApiError> {
     serde_json::from_str(content.json().get()).map_err(|error| {
-        ApiError::bad_request(ErrorKind::BadJson, format!("the content is not canonical JSON: {error}"))
+        ApiError::bad_request(
+            ErrorKind::BadJson,
+            format!("the content is not canonical JSON: {error}"),
+        )
     })
 }
 
 fn transaction(requester: &Requester, action: String, txn_id: String) -> Transaction {
     Transaction {
         user: requester.user,
-        device_id: requester.device_id().map(ToString::to_string).unwrap_or_default(),
+        device_id: requester
+            .device_id()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         action,
         txn_id,
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use hearth_core::{Clock, config::Config};
+use hearth_core::{Clock, Identity, config::Config};
 use hearth_journal::{Journal, StartError};
+use hearth_rooms::{Live, Rooms};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
     Accounts, Devices, OpenIds, Profiles, Sessions, Uia, accounts::AccountsParts,
@@ -40,6 +41,10 @@ pub struct ClientState {
     pub openids: OpenIds,
     /// User-interactive authentication.
     pub uia: Uia,
+    /// Rooms.
+    pub rooms: Rooms,
+    /// What happens, once it is in memory.
+    pub live: Live,
 }
 
 /// What the services are made of.
@@ -47,6 +52,8 @@ pub struct ClientState {
 pub struct Parts {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Who signs events.
+    pub identity: Arc<Identity>,
     /// The database.
     pub pool: PgPool,
     /// The time.
@@ -68,6 +75,7 @@ impl ClientState {
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts {
             config,
+            identity,
             pool,
             clock,
             limits,
@@ -76,7 +84,16 @@ impl ClientState {
         } = parts;
         let interner = Interner::new(pool.clone());
         let blocks = Blocks::new(pool.clone());
-        let journal = Journal::start(pool.clone(), blocks, &tasks, stop.clone()).await?;
+        let journal = Journal::start(pool.clone(), blocks.clone(), &tasks, stop.clone()).await?;
+        let rooms = Rooms::new(hearth_rooms::Parts {
+            pool: pool.clone(),
+            journal: journal.clone(),
+            interner: interner.clone(),
+            blocks,
+            identity,
+            clock: clock.clone(),
+        });
+        let live = rooms.follow(&tasks, stop.clone());
         let processes = match config.redis {
             Some(_) => Processes::Many,
             None => Processes::One,
@@ -104,6 +121,8 @@ impl ClientState {
             journal,
             accounts,
             sessions,
+            rooms,
+            live,
         })
     }
 }

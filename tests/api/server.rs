@@ -8,8 +8,9 @@ use hearth::{
     http::RateLimits,
 };
 use hearth_core::{
-    Clock,
+    Clock, Identity,
     config::{Config, Limits, Registration, Secret},
+    signing::ServerKey,
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -79,6 +80,10 @@ impl TestServer {
         let stop = CancellationToken::new();
         let state = ClientState::start(Parts {
             limits: RateLimits::new(&config.limits),
+            identity: Arc::new(Identity {
+                server_name: config.server_name.clone(),
+                key: ServerKey::from_seed(&[7; 32]),
+            }),
             config: Arc::new(config),
             pool,
             clock: Clock::mock(START),
