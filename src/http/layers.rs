@@ -114,3 +114,6 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     )
     .into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -272,3 +272,6 @@ fn builder(head_limit: Duration) -> Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(20));
     builder
 }
+
+#[cfg(test)]
+mod tests;
