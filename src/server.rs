@@ -180,9 +180,10 @@ impl RunningServer {
             .iter()
             .filter_map(|certificate| certificate.reload().err())
             .collect();
-        match errors.is_empty() {
-            true => Ok(()),
-            false => Err(errors),
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
         }
     }
 

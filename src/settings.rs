@@ -57,44 +57,49 @@ pub fn read(file: Option<&Path>) -> Result<Config, SettingsError> {
         text: &text,
         variables: &variables,
         read_secret: &|path| fs::read_to_string(path),
+        examine: &examine,
     };
-    Config::load(sources)
-        .and_then(|config| examine(&config).map(|()| config))
-        .map_err(|problems| SettingsError::Problems {
-            file: file.map(Path::to_owned),
-            problems,
-        })
+    Config::load(sources).map_err(|problems| SettingsError::Problems {
+        file: file.map(Path::to_owned),
+        problems,
+    })
 }
 
 /// Looks whether the files exist that a configuration names, and are what they should be.
-fn examine(config: &Config) -> Result<(), Problems> {
-    let mut problems = Problems::default();
+fn examine(config: &Config) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    let mut refuse = |key: &str, reason: String| problems.push((key.to_owned(), reason));
     if let Err(error) = log::filter(&config.log) {
-        problems.push("log.level", error.to_string());
+        refuse("log.level", error.to_string());
     }
     for (index, listener) in config.listen.iter().enumerate() {
         if let Some(tls) = &listener.tls
             && let Err(error) = Certificate::read(tls.clone())
         {
-            problems.push(&format!("listen.{index}.tls"), error.to_string());
+            refuse(&format!("listen.{index}.tls"), error.to_string());
         }
     }
-    if let Some(file) = &config.federation.ca_file {
-        must_open("federation.ca_file", file, &mut problems);
-    }
-    for (index, appservice) in config.appservices.iter().enumerate() {
-        let key = format!("appservices.{index}.registration");
-        must_open(&key, &appservice.registration, &mut problems);
+    let registrations = config.appservices.iter().enumerate();
+    let files = registrations
+        .map(|(index, appservice)| {
+            let key = format!("appservices.{index}.registration");
+            (key, &appservice.registration)
+        })
+        .chain(
+            config
+                .federation
+                .ca_file
+                .iter()
+                .map(|file| ("federation.ca_file".to_owned(), file)),
+        );
+    for (key, file) in files {
+        if let Err(error) = fs::File::open(file) {
+            refuse(&key, format!("cannot read {}: {error}", file.display()));
+        }
     }
     if config.data_dir.exists() && !config.data_dir.is_dir() {
         let reason = format!("{} is not a folder", config.data_dir.display());
-        problems.push("data_dir", reason);
+        refuse("data_dir", reason);
     }
-    problems.into_result()
-}
-
-fn must_open(key: &str, file: &Path, problems: &mut Problems) {
-    if let Err(error) = fs::File::open(file) {
-        problems.push(key, format!("cannot read {}: {error}", file.display()));
-    }
+    problems
 }

@@ -210,12 +210,13 @@ impl Api<()> {
 /// The router refuses two names for one place, and endpoints differ in them.
 fn positional(path: &str) -> String {
     let mut count = 0;
-    let mut number = |segment: &str| match segment.starts_with('{') {
-        true => {
+    let mut number = |segment: &str| {
+        if segment.starts_with('{') {
             count += 1;
             format!("{{{count}}}")
+        } else {
+            segment.to_owned()
         }
-        false => segment.to_owned(),
     };
     let segments: Vec<_> = path.split('/').map(&mut number).collect();
     segments.join("/")

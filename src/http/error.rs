@@ -288,9 +288,10 @@ impl From<DeserializationError> for ApiError {
             }
             DeserializationError::Query(error) => {
                 let message = error.to_string();
-                let kind = match message.contains("missing field") {
-                    true => ErrorKind::MissingParam,
-                    false => ErrorKind::InvalidParam,
+                let kind = if message.contains("missing field") {
+                    ErrorKind::MissingParam
+                } else {
+                    ErrorKind::InvalidParam
                 };
                 Self::bad_request(kind, message)
             }

@@ -218,9 +218,10 @@ impl Connection {
         let begun = Arc::clone(&has_begun);
         let service = service_fn(move |mut request: Request<Incoming>| {
             begun.store(true, Ordering::Relaxed);
-            let client = match is_forwarded {
-                true => ClientAddress::forwarded(request.headers(), peer),
-                false => peer,
+            let client = if is_forwarded {
+                ClientAddress::forwarded(request.headers(), peer)
+            } else {
+                peer
             };
             request.extensions_mut().insert(client);
             router.clone().oneshot(request.map(Body::new))

@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, loader: &mut Loader<'_>) {
     check_registration(&config.registration, loader);
     check_limits(&config.limits, loader);
     check_voip(config, loader);
+    check_log_level(&config.log.level, loader);
     for (index, contact) in config.support.contacts.iter().enumerate() {
         if contact.matrix_id.is_none() && contact.email_address.is_none() {
             loader.refuse(
@@ -177,6 +178,20 @@ fn check_limits(limits: &Limits, loader: &mut Loader<'_>) {
     }
     if limits.max_connections == 0 {
         loader.refuse(&["limits", "max_connections"], "no connection is allowed");
+    }
+}
+
+/// Refuses a misspelt level, which would otherwise be taken for the name of a module.
+fn check_log_level(level: &str, loader: &mut Loader<'_>) {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    for directive in level.split(',').map(str::trim) {
+        let word = directive
+            .rsplit_once('=')
+            .map_or(directive, |(_, word)| word);
+        if !levels.iter().any(|level| word.eq_ignore_ascii_case(level)) {
+            let reason = format!("{word:?} is none of {}", levels.join(", "));
+            loader.refuse(&["log", "level"], reason);
+        }
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Sources<'a> {
     pub variables: &'a [(String, String)],
     /// Reads a file in which a secret lies.
     pub read_secret: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Looks at what only the machine knows, such as files that are named, and returns keys
+    /// (`listen.0.tls`) and what is wrong with them.
+    pub examine: &'a dyn Fn(&Config) -> Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Sources<'_> {
@@ -66,6 +69,10 @@ pub(super) fn load(sources: Sources<'_>) -> Result<Config, Problems> {
     let config = loader.deserialize()?;
     loader.table = whole;
     check::check(&config, &mut loader);
+    for (key, reason) in (sources.examine)(&config) {
+        let path: Vec<&str> = key.split('.').collect();
+        loader.refuse(&path, reason);
+    }
 
     loader.problems.into_result()?;
     Ok(config)
@@ -82,6 +89,8 @@ pub(super) struct Loader<'a> {
     problems: Problems,
     /// Top-level keys of which a part could not be read.
     broken: BTreeSet<String>,
+    /// Tables out of which something was taken, so that it is not missed there.
+    robbed: BTreeSet<Vec<String>>,
 }
 
 impl<'a> Loader<'a> {
@@ -107,6 +116,7 @@ impl<'a> Loader<'a> {
             table: table.into_inner(),
             problems: Problems::default(),
             broken: BTreeSet::new(),
+            robbed: BTreeSet::new(),
         };
         for error in errors {
             let place = error.span().map_or(Place::Nowhere, |s| loader.place(&s));
@@ -138,14 +148,8 @@ impl<'a> Loader<'a> {
         if let Some(variable) = self.override_at(span) {
             return Place::Variable(self.overrides[variable].name.to_owned());
         }
-        let end = span.start.min(self.text.len());
-        Place::Line(
-            self.text.as_bytes()[..end]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count()
-                + 1,
-        )
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        Place::Line(before.split('\n').count())
     }
 
     fn override_at(&self, span: &Range<usize>) -> Option<usize> {
@@ -222,6 +226,8 @@ impl<'a> Loader<'a> {
                 Err(reason) => {
                     let place = self.place(&span);
                     self.broken.insert(tables[0].to_owned());
+                    let tables = tables.iter().map(|table| (*table).to_owned());
+                    self.robbed.insert(tables.collect());
                     self.problems.add(Problem {
                         place,
                         key: file_path.join("."),
@@ -235,7 +241,6 @@ impl<'a> Loader<'a> {
     /// Reads the document; what cannot be read is reported, taken out, and tried without.
     fn deserialize(&mut self) -> Result<Config, Problems> {
         let mut as_text = BTreeSet::new();
-        let mut robbed: BTreeSet<Vec<String>> = BTreeSet::new();
         loop {
             let document = Spanned::new(0..0, self.table.clone());
             let error = match Config::deserialize(Deserializer::from(document)) {
@@ -259,7 +264,7 @@ impl<'a> Loader<'a> {
                 return Err(std::mem::take(&mut self.problems));
             };
             let reason = error.message().replace("unknown field", "unknown key");
-            let follows = reason.starts_with("missing field") && robbed.contains(&path);
+            let follows = reason.starts_with("missing field") && self.robbed.contains(&path);
             if !follows {
                 self.broken.insert(path[0].clone());
                 self.problems.add(Problem {
@@ -268,7 +273,7 @@ impl<'a> Loader<'a> {
                     reason: reason.replace("missing field", "missing key"),
                 });
             }
-            robbed.insert(path[..path.len() - 1].to_vec());
+            self.robbed.insert(path[..path.len() - 1].to_vec());
             remove(&mut self.table, &path);
         }
     }
@@ -286,3 +291,6 @@ fn listeners<'a>(value: &'a str, span: &Range<usize>) -> DeValue<'a> {
     };
     DeValue::Array(value.split(',').map(listener).collect())
 }
+
+#[cfg(test)]
+mod tests;

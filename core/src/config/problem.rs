@@ -60,10 +60,7 @@ impl Problems {
     /// Nothing when there is no problem, else all of them in the order of the file.
     pub fn into_result(mut self) -> Result<(), Self> {
         self.0.sort();
-        match self.0.is_empty() {
-            true => Ok(()),
-            false => Err(self),
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
 
     /// The problems.

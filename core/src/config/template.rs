@@ -18,6 +18,7 @@ mod tests {
             text,
             variables: &[],
             read_secret: &|_| Err(std::io::ErrorKind::NotFound.into()),
+            examine: &|_| Vec::new(),
         })
     }
 

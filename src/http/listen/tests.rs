@@ -90,6 +90,8 @@ async fn a_tcp_port_is_served() {
 async fn http2_is_served_without_tls_to_those_who_know() {
     let serving = serving(Limits::default());
     let address = start(&serving).await;
+    // The client wants a provider for all of the process, even without TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .http2_prior_knowledge()
         .build()
