@@ -1,8 +1,10 @@
 //! The command line.
 
+mod register_user;
 mod serve;
 
 use std::{
+    fmt::Write as _,
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -26,6 +28,8 @@ pub struct Cli {
 enum Command {
     /// Start the server.
     Serve(ConfigFile),
+    /// Create an account, whether the server runs or not.
+    RegisterUser(NewUser),
     /// Print a configuration in which every setting is explained.
     GenerateConfig {
         /// The part of user ids behind the colon. It can never be changed.
@@ -43,6 +47,21 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+struct NewUser {
+    /// The name, the part of the user id before the colon.
+    #[arg(long, short, value_name = "NAME")]
+    user: String,
+    /// The password.
+    #[arg(long, short)]
+    password: String,
+    /// Let the user administer the server.
+    #[arg(long)]
+    admin: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
 impl ConfigFile {
     /// The file that was named here or in `HEARTH_CONFIG`.
     fn path(&self) -> Option<PathBuf> {
@@ -52,9 +71,11 @@ impl ConfigFile {
 }
 
 /// Does what the command line says.
+#[must_use]
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(file) => serve::run(file.path()),
+        Command::Serve(file) => serve::run(file.path().as_deref()),
+        Command::RegisterUser(user) => register_user::run(user),
         Command::GenerateConfig { server_name } => say(&config::template(&server_name)),
         Command::CheckConfig(file) => check_config(file.path().as_deref()),
     }
@@ -90,7 +111,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     while let Some(error) = source {
         let message = error.to_string();
         if !last.contains(&message) {
-            text.push_str(&format!("  because: {message}\n"));
+            let _ = writeln!(text, "  because: {message}");
         }
         last = message;
         source = error.source();

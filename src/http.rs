@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client_address;
+pub mod drain;
 pub mod error;
 pub mod interactive;
 pub mod layers;
@@ -17,6 +18,7 @@ pub mod tls;
 pub use self::{
     api::{Api, Authentication, Route},
     client_address::ClientAddress,
+    drain::Drain,
     error::ApiError,
     interactive::Interactive,
     limit::{Action, RateLimits},

@@ -8,7 +8,6 @@ use hearth_core::{
 };
 use hearth_store::{Database, OpenError};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -18,7 +17,6 @@ use crate::{
         layers,
         limit::RateLimits,
         listen::{ListenError, Listener, Serving},
-        live::Live,
         system::{self, Welcome},
         tls::{Certificate, TlsError},
     },
@@ -27,7 +25,10 @@ use crate::{
 };
 
 /// How long requests may take that were under way when the server was told to stop.
-const DRAIN_LIMIT: Duration = Duration::from_secs(7);
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long background work may take to end after that. With the database it is less than 10 s.
+const BACKGROUND_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often figures and limits are tidied up.
 const LIMITS_UPKEEP: Duration = Duration::from_secs(60);
@@ -72,6 +73,7 @@ pub struct RunningServer {
     certificates: Vec<Arc<Certificate>>,
     rate_limits: RateLimits,
     serving: Serving,
+    background: Background,
     database: Database,
 }
 
@@ -93,15 +95,8 @@ impl Server {
         let handle = metrics::record()?;
         let database =
             Database::open(&config.database, &config.data_dir, &config.server_name).await?;
-        let serving = Serving {
-            live: Arc::new(Live::new(config.limits.clone())),
-            slots: Arc::new(Semaphore::new(
-                config.limits.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
-            tasks: TaskTracker::new(),
-            drain: CancellationToken::new(),
-            cut: CancellationToken::new(),
-        };
+        let serving = Serving::new(&config.limits);
+        let background = Background::default();
         let rate_limits = RateLimits::new(&config.limits);
         let state = ClientState::start(Parts {
             config: Arc::new(config.clone()),
@@ -109,10 +104,19 @@ impl Server {
             pool: database.pool().clone(),
             clock: Clock::system(),
             limits: rate_limits.clone(),
-            tasks: serving.tasks.clone(),
-            stop: serving.drain.clone(),
+            drain: serving.drain.clone(),
+            tasks: background.tasks.clone(),
+            stop: background.stop.clone(),
         })
-        .await?;
+        .await;
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => {
+                background.end().await;
+                database.close().await;
+                return Err(error.into());
+            }
+        };
         let api = Api::new()
             .merge(system::api(
                 Welcome::new(&config, &web_address(&listeners.addresses())),
@@ -127,6 +131,7 @@ impl Server {
             certificates: listeners.certificates(),
             rate_limits,
             serving,
+            background,
             database,
         };
         server.tidy_up(handle.clone());
@@ -138,6 +143,27 @@ impl Server {
             server.serving.serve(listener, router);
         }
         Ok(server)
+    }
+}
+
+/// Work that goes on while the server runs, and ends after its last request.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Background {
+    /// Ends the work, and waits for its end a short while.
+    pub(crate) async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(BACKGROUND_LIMIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some background work did not end in time");
+        }
     }
 }
 
@@ -189,35 +215,28 @@ impl RunningServer {
 
     /// Finishes the requests that are under way, and stops.
     pub async fn shutdown(self) {
-        self.serving.drain.cancel();
+        self.serving.drain.begin();
         self.serving.tasks.close();
-        if tokio::time::timeout(DRAIN_LIMIT, self.serving.tasks.wait())
-            .await
-            .is_err()
-        {
+        let requests = self.serving.tasks.wait();
+        if tokio::time::timeout(DRAIN_LIMIT, requests).await.is_err() {
             tracing::warn!("cutting off the connections that are still open");
             self.serving.cut.cancel();
-            let rest = Duration::from_secs(1);
-            if tokio::time::timeout(rest, self.serving.tasks.wait())
-                .await
-                .is_err()
-            {
-                tracing::warn!("some work did not end in time");
-            }
+            self.serving.tasks.wait().await;
         }
+        self.background.end().await;
         self.database.close().await;
     }
 
     /// Keeps what grows in memory small.
     fn tidy_up(&self, handle: PrometheusHandle) {
-        let drain = self.serving.drain.clone();
+        let stop = self.background.stop.clone();
         let limits = self.rate_limits.clone();
-        self.serving.tasks.spawn(async move {
+        self.background.tasks.spawn(async move {
             let mut figures = tokio::time::interval(metrics::UPKEEP);
             let mut counts = tokio::time::interval(LIMITS_UPKEEP);
             loop {
                 tokio::select! {
-                    () = drain.cancelled() => return,
+                    () = stop.cancelled() => return,
                     _ = figures.tick() => handle.run_upkeep(),
                     _ = counts.tick() => limits.forget_idle(),
                 }

@@ -1,12 +1,6 @@
 //! `hearth serve`.
 
-use std::{
-    error::Error,
-    fmt::Write as _,
-    io,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error, fmt::Write as _, io, path::Path, process::ExitCode};
 
 use hearth_core::config::Config;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -20,8 +14,8 @@ use crate::{
 };
 
 /// Runs the server until a signal ends it.
-pub(super) fn run(file: Option<PathBuf>) -> ExitCode {
-    let config = match settings::read(file.as_deref()) {
+pub(super) fn run(file: Option<&Path>) -> ExitCode {
+    let config = match settings::read(file) {
         Ok(config) => config,
         Err(error) => return fail(&error),
     };
@@ -34,7 +28,7 @@ pub(super) fn run(file: Option<PathBuf>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(serve(config, file.as_deref(), &level)) {
+    match runtime.block_on(serve(config, file, &level)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&*error),
     }

@@ -14,7 +14,7 @@ use hearth_users::{
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::http::RateLimits;
+use crate::http::{Drain, RateLimits};
 
 /// What the handlers of the client-server API work with. Each takes the two or three parts that it needs.
 #[derive(Clone, Debug, FromRef)]
@@ -25,6 +25,8 @@ pub struct ClientState {
     pub clock: Clock,
     /// Rate limits.
     pub limits: RateLimits,
+    /// Tells those who wait that the server stops.
+    pub drain: Drain,
     /// The numbers of users and state keys.
     pub interner: Interner,
     /// The log.
@@ -60,9 +62,11 @@ pub struct Parts {
     pub clock: Clock,
     /// Rate limits.
     pub limits: RateLimits,
+    /// Tells requests that wait that the server stops.
+    pub drain: Drain,
     /// Where background work is started.
     pub tasks: TaskTracker,
-    /// When it has to end.
+    /// When it has to end, which is after the last request.
     pub stop: CancellationToken,
 }
 
@@ -79,6 +83,7 @@ impl ClientState {
             pool,
             clock,
             limits,
+            drain,
             tasks,
             stop,
         } = parts;
@@ -117,6 +122,7 @@ impl ClientState {
             config,
             clock,
             limits,
+            drain,
             interner,
             journal,
             accounts,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use hearth_core::config::{self, Bind};
+use hearth_core::config::{self, Bind, Limits};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 
 use super::{
     client_address::ClientAddress,
+    drain::Drain,
     live::Live,
     socket::Socket,
     tls::{Certificate, TlsError},
@@ -127,13 +128,26 @@ pub struct Serving {
     pub slots: Arc<Semaphore>,
     /// Where tasks are counted, so that the end waits for them.
     pub tasks: TaskTracker,
-    /// When it is cancelled, requests are finished and no more are taken.
-    pub drain: CancellationToken,
+    /// When it begins, requests are finished and no more are taken.
+    pub drain: Drain,
     /// When it is cancelled, connections are cut off.
     pub cut: CancellationToken,
 }
 
 impl Serving {
+    /// Serves nothing yet.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let slots = limits.max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            live: Arc::new(Live::new(limits.clone())),
+            slots: Arc::new(Semaphore::new(slots)),
+            tasks: TaskTracker::new(),
+            drain: Drain::default(),
+            cut: CancellationToken::new(),
+        }
+    }
+
     /// Serves `router` on `listener` from now on.
     pub fn serve(&self, listener: Listener, router: Router) {
         self.tasks.spawn(accept(self.clone(), listener, router));
@@ -148,7 +162,7 @@ async fn accept(serving: Serving, listener: Listener, router: Router) {
             (slot, listener.socket.accept().await)
         };
         let (slot, accepted) = tokio::select! {
-            () = serving.drain.cancelled() => return,
+            () = serving.drain.begun() => return,
             next = next => next,
         };
         match accepted {
@@ -194,7 +208,7 @@ impl Connection {
         let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream));
         let drain = self.serving.drain.clone();
         let stream = tokio::select! {
-            () = drain.cancelled() => return,
+            () = drain.begun() => return,
             stream = handshake => stream,
         };
         match stream {
@@ -240,7 +254,7 @@ impl Connection {
                     }
                     break;
                 }
-                () = serving.drain.cancelled(), if !is_draining => {
+                () = serving.drain.begun(), if !is_draining => {
                     is_draining = true;
                     connection.as_mut().graceful_shutdown();
                 }

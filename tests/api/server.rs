@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use hearth::{
     client::{self, ClientState, Parts},
-    http::RateLimits,
+    http::{Drain, RateLimits},
 };
 use hearth_core::{
     Clock, Identity,
@@ -87,6 +87,7 @@ impl TestServer {
             config: Arc::new(config),
             pool,
             clock: Clock::mock(START),
+            drain: Drain::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         })

@@ -1,7 +1,7 @@
 use std::{fs, path::Path, time::Instant};
 
 use axum::{extract::State, routing::get};
-use hearth_core::config::{Limits, Span, Tls};
+use hearth_core::config::{Span, Tls};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -26,16 +26,6 @@ const SECOND: [&str; 2] = [
     include_str!("../fixtures/second.pem"),
     include_str!("../fixtures/second.key"),
 ];
-
-fn serving(limits: Limits) -> Serving {
-    Serving {
-        slots: Arc::new(Semaphore::new(limits.max_connections)),
-        live: Arc::new(Live::new(limits)),
-        tasks: TaskTracker::new(),
-        drain: CancellationToken::new(),
-        cut: CancellationToken::new(),
-    }
-}
 
 fn router() -> Router {
     Router::new().route("/", get(|| async { "hello" })).route(
@@ -76,7 +66,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, more: 
 
 #[tokio::test]
 async fn a_tcp_port_is_served() {
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
     let address = start(&serving).await;
 
     let stream = TcpStream::connect(&address).await.unwrap();
@@ -88,7 +78,7 @@ async fn a_tcp_port_is_served() {
 
 #[tokio::test]
 async fn http2_is_served_without_tls_to_those_who_know() {
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
     let address = start(&serving).await;
     // The client wants a provider for all of the process, even without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -109,7 +99,7 @@ async fn http2_is_served_without_tls_to_those_who_know() {
 
 #[tokio::test]
 async fn a_proxy_is_believed_only_when_configured() {
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
     let header = "X-Forwarded-For: 10.0.0.1, 192.0.2.7\r\n";
     for (forwarded, expected) in [(false, "Some(127.0.0.1)"), (true, "Some(192.0.2.7)")] {
         let config = config::Listener {
@@ -134,7 +124,7 @@ async fn a_unix_socket_takes_the_place_of_a_dead_one_and_goes_away_with_the_serv
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "the dead socket is there");
     let bind = format!("unix:{}", path.display());
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
 
     let open = Listener::open(&listener(&bind, None)).await.unwrap();
     serving.serve(open, router());
@@ -147,7 +137,7 @@ async fn a_unix_socket_takes_the_place_of_a_dead_one_and_goes_away_with_the_serv
         "the living one is left alone"
     );
 
-    serving.drain.cancel();
+    serving.drain.begin();
     serving.tasks.close();
     tokio::time::timeout(LIMIT, serving.tasks.wait())
         .await
@@ -212,7 +202,7 @@ fn seen(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 async fn tls_offers_http2_and_http1_and_reloads_its_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let tls = write_pair(folder.path(), FIRST);
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
     let open = Listener::open(&listener("127.0.0.1:0", Some(tls)))
         .await
         .unwrap();
@@ -237,7 +227,7 @@ async fn tls_offers_http2_and_http1_and_reloads_its_certificate() {
 
 #[tokio::test]
 async fn a_drain_finishes_the_request_under_way_and_takes_no_more() {
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
     let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let wait = |State([arrived, go_on]): State<[Arc<Notify>; 2]>| async move {
         arrived.notify_one();
@@ -259,7 +249,7 @@ async fn a_drain_finishes_the_request_under_way_and_takes_no_more() {
         .await
         .unwrap();
     arrived.notified().await;
-    serving.drain.cancel();
+    serving.drain.begin();
     serving.tasks.close();
     let refused = async {
         while TcpStream::connect(&address).await.is_ok() {
@@ -280,7 +270,7 @@ async fn a_drain_finishes_the_request_under_way_and_takes_no_more() {
 
 #[tokio::test]
 async fn a_cut_ends_what_does_not_end_by_itself() {
-    let serving = serving(Limits::default());
+    let serving = Serving::new(&Limits::default());
     let open = Listener::open(&listener("127.0.0.1:0", None))
         .await
         .unwrap();
@@ -295,7 +285,7 @@ async fn a_cut_ends_what_does_not_end_by_itself() {
         .await
         .unwrap();
 
-    serving.drain.cancel();
+    serving.drain.begin();
     serving.cut.cancel();
     serving.tasks.close();
 
@@ -306,7 +296,7 @@ async fn a_cut_ends_what_does_not_end_by_itself() {
 
 #[tokio::test]
 async fn a_connection_that_asks_for_nothing_is_closed() {
-    let serving = serving(Limits {
+    let serving = Serving::new(&Limits {
         header_timeout: Span::from_secs(1),
         ..Limits::default()
     });
@@ -328,7 +318,7 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
 
 #[tokio::test]
 async fn more_connections_than_allowed_wait_for_their_turn() {
-    let serving = serving(Limits {
+    let serving = Serving::new(&Limits {
         max_connections: 1,
         ..Limits::default()
     });

@@ -1,0 +1,71 @@
+//! `hearth register-user`.
+
+use std::{error::Error, process::ExitCode, sync::Arc};
+
+use hearth_core::{Clock, config::Config};
+use hearth_store::Database;
+use hearth_users::accounts::{Account, Kind, NewAccount, NewPassword};
+
+use super::{NewUser, fail, say};
+use crate::{
+    client::{ClientState, Parts},
+    http::{Drain, RateLimits},
+    server::Background,
+    settings,
+};
+
+/// Creates an account in the database of the configuration.
+pub(super) fn run(user: NewUser) -> ExitCode {
+    let config = match settings::read(user.config.path().as_deref()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(register(config, user)) {
+        Ok(account) if account.admin => say(&format!(
+            "{} exists now, and administers the server.\n",
+            account.user_id
+        )),
+        Ok(account) => say(&format!("{} exists now.\n", account.user_id)),
+        Err(error) => fail(&*error),
+    }
+}
+
+/// Opens the database beside a running server, or by itself.
+async fn register(config: Config, user: NewUser) -> Result<Account, Box<dyn Error>> {
+    tokio::fs::create_dir_all(&config.data_dir).await?;
+    let database = Database::open(&config.database, &config.data_dir, &config.server_name).await?;
+    let background = Background::default();
+    let account = register_with(&database, &background, config, user).await;
+    background.end().await;
+    database.close().await;
+    account
+}
+
+async fn register_with(
+    database: &Database,
+    background: &Background,
+    config: Config,
+    user: NewUser,
+) -> Result<Account, Box<dyn Error>> {
+    let state = ClientState::start(Parts {
+        limits: RateLimits::new(&config.limits),
+        config: Arc::new(config),
+        pool: database.pool().clone(),
+        clock: Clock::system(),
+        drain: Drain::default(),
+        tasks: background.tasks.clone(),
+        stop: background.stop.clone(),
+    })
+    .await?;
+    let account = NewAccount {
+        username: Some(user.user),
+        password: Some(NewPassword::Plain(user.password)),
+        kind: if user.admin { Kind::Admin } else { Kind::User },
+        registration_token: None,
+    };
+    Ok(state.accounts.register(account).await?)
+}
