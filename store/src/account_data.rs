@@ -1,6 +1,6 @@
 //! `account_data`: what users keep on the server. Journalled.
 
-use hearth_core::Position;
+use hearth_core::{Position, RoomNid, UserNid};
 use sqlx::PgConnection;
 
 use crate::write::AccountDataRow;
@@ -29,4 +29,65 @@ pub async fn upsert(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Account data as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The room; zero for the user's own.
+    pub room: RoomNid,
+    /// The event type.
+    pub kind: String,
+    /// The content, JSON.
+    pub content: String,
+    /// When it changed last.
+    pub position: Position,
+}
+
+/// Finds the content of one type, JSON; room zero for the user's own.
+pub async fn find(
+    conn: &mut PgConnection,
+    user: UserNid,
+    room: RoomNid,
+    kind: &str,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        "SELECT content FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3",
+        user.0,
+        room.0,
+        kind,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Lists what changed of a user's data in `(from, to]`, in the order of the log.
+pub async fn list(
+    conn: &mut PgConnection,
+    user: UserNid,
+    from: Position,
+    to: Position,
+) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        "SELECT room_nid AS room, type AS kind, content, position FROM account_data
+         WHERE user_nid = $1 AND position > $2 AND position <= $3 ORDER BY position",
+        user.0,
+        from.0,
+        to.0,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// How much a user keeps: the number of rows and the bytes of all contents.
+pub async fn find_size(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<(i64, i64)> {
+    let row = sqlx::query!(
+        r#"SELECT count(*) AS "rows!", COALESCE(sum(octet_length(content)), 0)::bigint AS "bytes!"
+           FROM account_data WHERE user_nid = $1"#,
+        user.0,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((row.rows, row.bytes))
 }

@@ -81,6 +81,24 @@ pub async fn list(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<De
     .await
 }
 
+/// Returns the ids of all devices of these users.
+pub async fn list_ids(
+    conn: &mut PgConnection,
+    users: &[UserNid],
+) -> sqlx::Result<Vec<(UserNid, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT user_nid AS "user: UserNid", device_id FROM device WHERE user_nid = ANY($1)"#,
+        users as &[UserNid],
+    )
+    .fetch_all(conn)
+    .await?;
+
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.user, row.device_id))
+        .collect())
+}
+
 /// Returns one device.
 pub async fn find(
     conn: &mut PgConnection,

@@ -1,11 +1,11 @@
 //! `receipt`: what users have read. Journalled.
 
-use hearth_core::Position;
+use hearth_core::{Position, RoomNid, UserNid};
 use sqlx::PgConnection;
 
 use crate::write::ReceiptRow;
 
-/// Writes receipts; one a room, user, kind and thread at the most.
+/// Writes receipts; one a room, user, kind and thread at the most. None moves backwards.
 pub async fn upsert(conn: &mut PgConnection, rows: &[(&ReceiptRow, Position)]) -> sqlx::Result<()> {
     let rooms: Vec<i64> = rows.iter().map(|(row, _)| row.room.0).collect();
     let users: Vec<i64> = rows.iter().map(|(row, _)| row.user.0).collect();
@@ -21,7 +21,9 @@ pub async fn upsert(conn: &mut PgConnection, rows: &[(&ReceiptRow, Position)]) -
                               $7::bigint[], $8::bigint[])
          ON CONFLICT (room_nid, user_nid, kind, thread) DO UPDATE SET
              event_id = excluded.event_id, stream_order = excluded.stream_order, ts = excluded.ts,
-             position = excluded.position",
+             position = excluded.position
+         WHERE receipt.stream_order IS NULL OR excluded.stream_order IS NULL
+            OR excluded.stream_order > receipt.stream_order",
         &rooms,
         &users,
         &kinds as &[&str],
@@ -34,4 +36,70 @@ pub async fn upsert(conn: &mut PgConnection, rows: &[(&ReceiptRow, Position)]) -
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// A receipt as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where.
+    pub room: RoomNid,
+    /// Whose.
+    pub user: UserNid,
+    /// `m.read` or `m.read.private`.
+    pub kind: String,
+    /// Empty (unthreaded), `main`, or the thread root's event id.
+    pub thread: String,
+    /// What was read.
+    pub event_id: String,
+    /// The event's stream order, if it is known here.
+    pub stream_order: Option<i64>,
+    /// When, in milliseconds since the epoch.
+    pub ts: i64,
+    /// When it was written.
+    pub position: Position,
+}
+
+/// Lists a user's receipts in a room.
+pub async fn list_of_user(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    user: UserNid,
+) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        "SELECT room_nid AS room, user_nid AS user, kind, thread, event_id, stream_order, ts, position
+         FROM receipt WHERE room_nid = $1 AND user_nid = $2",
+        room.0,
+        user.0,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists the receipts of rooms that `user` may see (its own private ones, everybody's public ones) and that changed in
+/// `(from, to]`: the newest `limit`, in the order of the log.
+pub async fn list(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    user: UserNid,
+    from: Position,
+    to: Position,
+    limit: i64,
+) -> sqlx::Result<Vec<Stored>> {
+    let mut receipts = sqlx::query_as!(
+        Stored,
+        "SELECT room_nid AS room, user_nid AS user, kind, thread, event_id, stream_order, ts, position
+         FROM receipt
+         WHERE room_nid = ANY($1) AND position > $3 AND position <= $4 AND (kind = 'm.read' OR user_nid = $2)
+         ORDER BY position DESC LIMIT $5",
+        rooms as &[RoomNid],
+        user.0,
+        from.0,
+        to.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    receipts.reverse();
+    Ok(receipts)
 }

@@ -1,6 +1,6 @@
 //! `to_device`: messages that wait for a device. Journalled.
 
-use hearth_core::Position;
+use hearth_core::{Position, UserNid};
 use sqlx::PgConnection;
 
 use crate::write::ToDeviceRow;
@@ -21,6 +21,72 @@ pub async fn insert(
         &devices as &[&str],
         &positions,
         &messages as &[&str],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A message that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place.
+    pub position: Position,
+    /// The event, JSON.
+    pub message: String,
+}
+
+/// Lists the messages of a device in `(from, to]`, the first `limit`.
+pub async fn list(
+    conn: &mut PgConnection,
+    user: UserNid,
+    device_id: &str,
+    (from, to): (Position, Position),
+    limit: i64,
+) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        "SELECT position, message FROM to_device
+         WHERE user_nid = $1 AND device_id = $2 AND position > $3 AND position <= $4
+         ORDER BY position LIMIT $5",
+        user.0,
+        device_id,
+        from.0,
+        to.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Removes the messages of a device up to `to`: they arrived.
+pub async fn delete(
+    conn: &mut PgConnection,
+    user: UserNid,
+    device_id: &str,
+    to: Position,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM to_device WHERE user_nid = $1 AND device_id = $2 AND position <= $3",
+        user.0,
+        device_id,
+        to.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Removes what waits for devices that are gone.
+pub async fn delete_of_devices(
+    conn: &mut PgConnection,
+    user: UserNid,
+    device_ids: &[&str],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM to_device WHERE user_nid = $1 AND device_id = ANY($2)",
+        user.0,
+        device_ids as &[&str],
     )
     .execute(conn)
     .await?;
