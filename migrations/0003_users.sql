@@ -139,6 +139,7 @@ CREATE TABLE device_list_change (
 );
 CREATE INDEX device_list_change_user ON device_list_change (user_nid, position);
 
+-- Each report takes some out that are older than a year.
 CREATE TABLE report (
     nid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     reporter_nid bigint NOT NULL,
@@ -146,6 +147,5 @@ CREATE TABLE report (
     event_id text,
     user_nid bigint,
     reason text NOT NULL,
-    score bigint,
     created_ts bigint NOT NULL
 );

@@ -79,15 +79,3 @@ pub async fn list(
     .fetch_all(conn)
     .await
 }
-
-/// How much a user keeps: the number of rows and the bytes of all contents.
-pub async fn find_size(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<(i64, i64)> {
-    let row = sqlx::query!(
-        r#"SELECT count(*) AS "rows!", COALESCE(sum(octet_length(content)), 0)::bigint AS "bytes!"
-           FROM account_data WHERE user_nid = $1"#,
-        user.0,
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok((row.rows, row.bytes))
-}

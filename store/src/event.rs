@@ -142,3 +142,25 @@ pub(crate) fn array(nids: &[EventNid]) -> String {
     let numbers: Vec<String> = nids.iter().map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
 }
+
+/// Where an event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `$…`
+    pub event_id: String,
+    /// The room.
+    pub room: RoomNid,
+    /// Its place in the timeline, if it has one.
+    pub stream_order: Option<i64>,
+}
+
+/// Lists where those of `event_ids` are that are stored.
+pub async fn list_places(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::Result<Vec<Place>> {
+    sqlx::query_as!(
+        Place,
+        "SELECT event_id, room_nid AS room, stream_order FROM event WHERE event_id = ANY($1)",
+        event_ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}

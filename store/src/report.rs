@@ -16,8 +16,6 @@ pub struct NewReport<'a> {
     pub user: Option<UserNid>,
     /// Why.
     pub reason: &'a str,
-    /// How offensive, from -100 to 0; from clients of old.
-    pub score: Option<i64>,
     /// When, in milliseconds since the epoch.
     pub created_ts: i64,
 }
@@ -31,17 +29,16 @@ pub async fn insert(
     sqlx::query!(
         "WITH old AS (
              DELETE FROM report WHERE nid IN (
-                 SELECT nid FROM report WHERE created_ts < $8 ORDER BY nid LIMIT 20 FOR UPDATE SKIP LOCKED
+                 SELECT nid FROM report WHERE created_ts < $7 ORDER BY nid LIMIT 20 FOR UPDATE SKIP LOCKED
              )
          )
-         INSERT INTO report (reporter_nid, room_nid, event_id, user_nid, reason, score, created_ts)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+         INSERT INTO report (reporter_nid, room_nid, event_id, user_nid, reason, created_ts)
+         VALUES ($1, $2, $3, $4, $5, $6)",
         report.reporter.0,
         report.room as Option<RoomNid>,
         report.event_id,
         report.user as Option<UserNid>,
         report.reason,
-        report.score,
         report.created_ts,
         oldest_ts,
     )

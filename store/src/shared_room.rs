@@ -4,7 +4,7 @@ use hearth_core::{RoomNid, UserNid};
 use sqlx::PgConnection;
 
 /// A room in which both users are joined, if there is one.
-pub async fn find_shared(
+pub async fn find(
     conn: &mut PgConnection,
     one: UserNid,
     other: UserNid,
@@ -39,7 +39,7 @@ pub async fn list_sharing(
 
 /// A page of the rooms that two users share.
 #[derive(Clone, Debug)]
-pub struct SharedRow {
+pub struct Row {
     /// The room's number.
     pub room: RoomNid,
     /// `!…`
@@ -47,14 +47,14 @@ pub struct SharedRow {
 }
 
 /// Lists the rooms after `after` in which both users are joined, by number, the first `limit`.
-pub async fn list_shared(
+pub async fn list(
     conn: &mut PgConnection,
     (one, other): (UserNid, UserNid),
     after: RoomNid,
     limit: i64,
-) -> sqlx::Result<Vec<SharedRow>> {
+) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as!(
-        SharedRow,
+        Row,
         r#"SELECT a.room_nid AS room, r.room_id FROM membership a
            JOIN membership b ON b.room_nid = a.room_nid AND b.user_nid = $2 AND b.membership = 'join'
            JOIN room r ON r.nid = a.room_nid
@@ -70,7 +70,7 @@ pub async fn list_shared(
 }
 
 /// In how many rooms both users are joined.
-pub async fn find_shared_count(
+pub async fn find_count(
     conn: &mut PgConnection,
     one: UserNid,
     other: UserNid,

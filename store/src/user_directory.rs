@@ -1,6 +1,6 @@
 //! The user directory: a view of `user_id`, `account`, `profile` and `membership`.
 
-use hearth_core::{RoomNid, UserNid};
+use hearth_core::UserNid;
 use sqlx::PgConnection;
 
 /// A user that matches.
@@ -21,8 +21,6 @@ pub struct Found {
 pub struct Search<'a> {
     /// Who looks; not found itself.
     pub searcher: UserNid,
-    /// Rooms whose members everybody may see.
-    pub public_rooms: &'a [RoomNid],
     /// Patterns for `LIKE`, lower case, all of which the user id or the name must match.
     pub patterns: &'a [String],
     /// A pattern for `LIKE`, lower case: those whose localpart or name matches come first.
@@ -38,7 +36,6 @@ pub async fn list(conn: &mut PgConnection, search: Search<'_>) -> sqlx::Result<V
         r#"WITH rooms AS (
                SELECT room_nid FROM membership WHERE user_nid = $1 AND membership = 'join'
                UNION SELECT nid FROM room WHERE published
-               UNION SELECT UNNEST($2::bigint[])
            ), visible AS (
                SELECT DISTINCT ON (m.user_nid) m.user_nid, m.display_name, m.avatar_url
                FROM membership m JOIN rooms ON rooms.room_nid = m.room_nid
@@ -59,13 +56,12 @@ pub async fn list(conn: &mut PgConnection, search: Search<'_>) -> sqlx::Result<V
            WHERE (SELECT bool_and(
                       lower(CASE WHEN pattern LIKE '@%' THEN user_id ELSE split_part(user_id, ':', 1) END) LIKE pattern
                       OR lower(COALESCE(display_name, '')) LIKE pattern)
-                  FROM UNNEST($3::text[]) AS pattern)
-           ORDER BY NOT (lower(user_id) LIKE '@' || $4 OR lower(COALESCE(display_name, '')) LIKE $4
-                         OR lower(COALESCE(display_name, '')) LIKE '"' || $4),
+                  FROM UNNEST($2::text[]) AS pattern)
+           ORDER BY NOT (lower(user_id) LIKE '@' || $3 OR lower(COALESCE(display_name, '')) LIKE $3
+                         OR lower(COALESCE(display_name, '')) LIKE '"' || $3),
                     display_name IS NULL, user_id
-           LIMIT $5"#,
+           LIMIT $4"#,
         search.searcher.0,
-        search.public_rooms as &[RoomNid],
         search.patterns,
         search.first,
         search.limit,
