@@ -163,7 +163,10 @@ impl Event for Pdu {
     }
 
     fn room_id(&self) -> Option<&RoomId> {
-        Some(&self.room_id)
+        // Where the room's id is the create event's, that event does not carry it.
+        let own =
+            self.event_id.as_str().strip_prefix('$') == self.room_id.as_str().strip_prefix('!');
+        (!own).then_some(&*self.room_id)
     }
 
     fn sender(&self) -> &UserId {

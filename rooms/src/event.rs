@@ -91,7 +91,7 @@ impl state_res::Event for RoomEvent {
     }
 
     fn room_id(&self) -> Option<&RoomId> {
-        Some(&self.pdu.room_id)
+        state_res::Event::room_id(&self.pdu)
     }
 
     fn sender(&self) -> &UserId {
