@@ -71,6 +71,28 @@ impl RoomEvent {
         self.stream_order.get().copied()
     }
 
+    /// The event as a redaction would leave it.
+    ///
+    /// # Errors
+    ///
+    /// When the stored event is no event.
+    pub fn stripped(&self, rules: &RoomVersionRules) -> sqlx::Result<Self> {
+        let pdu = redacted(self.pdu.event_id.clone(), &self.pdu.json, rules)
+            .map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok(Self {
+            nid: self.nid,
+            room: self.room,
+            sender: self.sender,
+            state_key: self.state_key,
+            snapshot: self.snapshot,
+            auth: self.auth.clone(),
+            status: self.status,
+            redaction: self.redaction.clone(),
+            pdu,
+            stream_order: self.stream_order.clone(),
+        })
+    }
+
     /// Tells an event that was just committed its place.
     pub(crate) fn place(&self, order: i64) {
         self.stream_order.get_or_init(|| order);

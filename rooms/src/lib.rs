@@ -3,6 +3,7 @@
 //! Everything that happens in rooms is here, whoever asks for it: a client, a peer or an administrator. What users own
 //! outside of rooms is in `users/`; who is told about what happened is decided above.
 
+mod access;
 mod build;
 mod bundle;
 pub mod client_event;
@@ -13,6 +14,7 @@ pub mod filter;
 mod live;
 mod membership;
 mod power;
+mod related;
 mod restricted;
 mod room;
 mod send;
@@ -39,6 +41,7 @@ use ruma::{OwnedRoomId, RoomId};
 use sqlx::PgPool;
 
 pub use self::{
+    access::View,
     build::Draft,
     client_event::{ClientEvent, Receiver},
     create::{CreateError, Creation, Preset, topic_content},
@@ -48,6 +51,7 @@ pub use self::{
     live::Live,
     membership::{Member, MembershipError},
     power::Powers,
+    related::{LEVELS, Participation, RelatedRequest, ThreadsRequest},
     restricted::JoinRule,
     room::{Current, Room},
     send::{Sent, Transaction},

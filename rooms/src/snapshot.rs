@@ -63,6 +63,14 @@ impl Snapshot {
         self.map.get(&key).copied()
     }
 
+    /// The state with one entry changed, for reading: it is not stored, and nothing may be built on it.
+    #[must_use]
+    pub(crate) fn with(&self, key: StateKeyNid, event: EventNid) -> Self {
+        let mut changed = self.clone();
+        changed.map.insert(key, event);
+        changed
+    }
+
     /// Makes the snapshot `nid` that holds `map`, and the row that stores it.
     #[must_use]
     pub fn successor(&self, nid: SnapshotNid, room: RoomNid, map: StateMap) -> (Self, SnapshotRow) {

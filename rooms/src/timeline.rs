@@ -134,7 +134,13 @@ impl Rooms {
         receiver: &Receiver,
         request: &PageRequest<'_>,
     ) -> sqlx::Result<Page> {
-        let mut walk = Walk::new(room, request);
+        let mut walk = Walk::new(
+            room,
+            request.direction,
+            request.from,
+            request.to,
+            request.ceiling,
+        );
         let mut page = Page {
             events: Vec::new(),
             end: None,
@@ -201,7 +207,7 @@ impl Rooms {
     }
 
     /// The events of places, in the order given.
-    async fn placed(&self, places: &[Place]) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
+    pub(crate) async fn placed(&self, places: &[Place]) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
         let nids = places.iter().map(|place| place.nid);
         let events: HashMap<EventNid, Arc<RoomEvent>> = self.events().map(nids).await?;
         let events = places.iter().filter_map(|place| {
@@ -237,19 +243,25 @@ fn order_of(event: &RoomEvent) -> i64 {
 
 /// What is left of the history on the way through it.
 #[derive(Clone, Debug)]
-struct Walk {
-    direction: Direction,
-    span: Span,
+pub(crate) struct Walk {
+    pub(crate) direction: Direction,
+    pub(crate) span: Span,
     /// The place in the stream where the walk began.
     stream: Option<i64>,
 }
 
 impl Walk {
-    fn new(room: &Room, request: &PageRequest<'_>) -> Self {
+    pub(crate) fn new(
+        room: &Room,
+        direction: Direction,
+        from: Option<PageToken>,
+        to: Option<PageToken>,
+        ceiling: Option<i64>,
+    ) -> Self {
         let mut span = Span::all(room.nid);
-        let (upper, lower) = match request.direction {
-            Direction::Backward => (request.from, request.to),
-            Direction::Forward => (request.to, request.from),
+        let (upper, lower) = match direction {
+            Direction::Backward => (from, to),
+            Direction::Forward => (to, from),
         };
         if let Some(token) = upper {
             end_at(&mut span, token);
@@ -257,24 +269,24 @@ impl Walk {
         if let Some(token) = lower {
             begin_at(&mut span, token);
         }
-        let stream = match (request.direction, request.from) {
+        let stream = match (direction, from) {
             (_, Some(PageToken::Stream { order }))
             | (Direction::Backward, Some(PageToken::Before { stream: order, .. }))
             | (Direction::Forward, Some(PageToken::After { stream: order, .. })) => Some(order),
             _ => None,
         };
-        if let Some(ceiling) = request.ceiling {
+        if let Some(ceiling) = ceiling {
             span.stream_high = span.stream_high.min(ceiling);
         }
         Self {
-            direction: request.direction,
+            direction,
             span,
             stream,
         }
     }
 
     /// Goes on behind a place.
-    fn pass(&mut self, place: Place) {
+    pub(crate) fn pass(&mut self, place: Place) {
         match self.direction {
             Direction::Backward => self.span.high = (place.depth, place.stream_order - 1),
             Direction::Forward => self.span.low = (place.depth, place.stream_order),
@@ -282,7 +294,7 @@ impl Walk {
     }
 
     /// The token for going on after `event`.
-    fn token(&self, event: &RoomEvent) -> PageToken {
+    pub(crate) fn token(&self, event: &RoomEvent) -> PageToken {
         match self.direction {
             Direction::Backward => self.token_at(event.pdu.depth, order_of(event) - 1),
             Direction::Forward => self.token_at(event.pdu.depth, order_of(event)),
@@ -290,7 +302,7 @@ impl Walk {
     }
 
     /// The token for going on where the walk is.
-    fn here(&self) -> PageToken {
+    pub(crate) fn here(&self) -> PageToken {
         let (depth, order) = match self.direction {
             Direction::Backward => self.span.high,
             Direction::Forward => self.span.low,
@@ -351,6 +363,6 @@ fn begin_at(span: &mut Span, token: PageToken) {
     }
 }
 
-fn rows(limit: usize) -> i64 {
+pub(crate) fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -184,3 +184,20 @@ pub async fn list_by_time(
         }
     }
 }
+
+/// Finds the last event of a room's timeline up to a place in the stream.
+pub async fn find_last(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    order: i64,
+) -> sqlx::Result<Option<EventNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT nid AS "nid: EventNid" FROM event
+           WHERE room_nid = $1 AND stream_order IS NOT NULL AND stream_order <= $2
+           ORDER BY stream_order DESC LIMIT 1"#,
+        room.0,
+        order,
+    )
+    .fetch_optional(conn)
+    .await
+}

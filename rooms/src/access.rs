@@ -1,0 +1,151 @@
+//! What of a room a user may read: all of it as a member, what it was until the leave afterwards, all of it without
+//! ever joining when the room is world-readable.
+
+use std::sync::Arc;
+
+use hearth_core::{EventNid, Position};
+use hearth_store::{current_state, membership, timeline};
+use ruma::{
+    EventId,
+    events::{
+        StateEventType,
+        room::{
+            history_visibility::HistoryVisibility,
+            member::MembershipState::{self, Join},
+        },
+    },
+};
+
+use crate::{
+    Rooms, client_event::Receiver, event::RoomEvent, room::Room, snapshot::Snapshot,
+    state::membership_of,
+};
+
+/// How many membership changes are followed back to the leave of somebody who was banned, or invited again, since.
+const MEMBER_EVENTS: usize = 32;
+
+/// A room as one user may read it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The state that counts for the user: now, or when he left.
+    pub state: Arc<Snapshot>,
+    /// The user's membership now.
+    pub membership: MembershipState,
+    /// Where the timeline ends for the user, if he left.
+    pub ceiling: Option<i64>,
+}
+
+impl Rooms {
+    /// The room as `receiver` may read it; `None` when he may not.
+    pub async fn view(&self, room: &Room, receiver: &Receiver) -> sqlx::Result<Option<View>> {
+        let Some(current) = self.current(room).await? else {
+            return Ok(None);
+        };
+        let state = current.snapshot;
+        let member = StateEventType::RoomMember;
+        let event = self
+            .state_event(&state, &member, receiver.user_id.as_str())
+            .await?;
+        let membership = event
+            .as_deref()
+            .map_or(MembershipState::Leave, membership_of);
+        let open = membership == Join
+            || self.history_visibility(&state).await? == HistoryVisibility::WorldReadable;
+        if open {
+            return Ok(Some(View {
+                state,
+                membership,
+                ceiling: None,
+            }));
+        }
+        let Some(left) = self.end_of_stay(event).await? else {
+            return Ok(None);
+        };
+        let mut conn = self.pool().acquire().await?;
+        let row = membership::find(&mut conn, receiver.user, room.nid).await?;
+        drop(conn);
+        if row.is_some_and(|row| row.forgotten) {
+            return Ok(None);
+        }
+        Ok(Some(View {
+            state: self.state_after(&left).await?,
+            membership,
+            ceiling: left.stream_order(),
+        }))
+    }
+
+    /// The event that ended a user's last stay, going back from his newest member event.
+    async fn end_of_stay(
+        &self,
+        newest: Option<Arc<RoomEvent>>,
+    ) -> sqlx::Result<Option<Arc<RoomEvent>>> {
+        let mut next = newest;
+        for _ in 0..MEMBER_EVENTS {
+            let Some(event) = next else { break };
+            let (Some(before), Some(key)) = (event.snapshot, event.state_key) else {
+                break;
+            };
+            next = match self.snapshot(before).await?.get(key) {
+                Some(nid) => Some(self.events().get(nid).await?),
+                None => None,
+            };
+            if next
+                .as_deref()
+                .is_some_and(|before| membership_of(before) == Join)
+            {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The state after an event, as far as that event alone is concerned.
+    pub async fn state_after(&self, event: &RoomEvent) -> sqlx::Result<Arc<Snapshot>> {
+        let Some(nid) = event.snapshot else {
+            return Ok(Arc::new(Snapshot::empty()));
+        };
+        let before = self.snapshot(nid).await?;
+        match event.state_key {
+            Some(key) if event.is_accepted() => Ok(Arc::new(before.with(key, event.nid))),
+            _ => Ok(before),
+        }
+    }
+
+    /// The state that was current at a place of the stream, if `receiver` may see the timeline there.
+    pub async fn state_at(
+        &self,
+        room: &Room,
+        receiver: &Receiver,
+        order: i64,
+    ) -> sqlx::Result<Option<Arc<Snapshot>>> {
+        let mut conn = self.pool().acquire().await?;
+        let last = timeline::find_last(&mut conn, room.nid, order).await?;
+        let snapshot = current_state::find_at(&mut conn, room.nid, Position(order)).await?;
+        drop(conn);
+        let Some(last) = last else { return Ok(None) };
+        let last = self.events().get(last).await?;
+        if !self.may_see(room, &receiver.user_id, &last).await? {
+            return Ok(None);
+        }
+        match snapshot {
+            Some(nid) => self.snapshot(nid).await.map(Some),
+            None => self.state_after(&last).await.map(Some),
+        }
+    }
+
+    /// The event with this id, when it is in the room and `receiver` may see it.
+    pub async fn visible_event(
+        &self,
+        room: &Room,
+        receiver: &Receiver,
+        id: &EventId,
+    ) -> sqlx::Result<Option<Arc<RoomEvent>>> {
+        let nids = self.events().nids(&[id]).await?;
+        let Some(nid): Option<&EventNid> = nids.get(id) else {
+            return Ok(None);
+        };
+        let event = self.events().get(*nid).await?;
+        let seen = event.room == room.nid && self.may_see(room, &receiver.user_id, &event).await?;
+        Ok(seen.then_some(event))
+    }
+}
