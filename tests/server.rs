@@ -1,0 +1,8 @@
+//! Tests of the server as a whole: its start and end, its command line, its signals.
+
+mod server {
+    mod command_line;
+    mod in_process;
+    mod process;
+    mod signals;
+}
