@@ -93,6 +93,7 @@ impl Server {
         // Addresses are opened first, since they are cheap and most likely to be taken.
         let listeners = Listeners::open(&config).await?;
         let handle = metrics::record()?;
+        let identity = Arc::new(identity::load(&config).await?);
         let database =
             Database::open(&config.database, &config.data_dir, &config.server_name).await?;
         let serving = Serving::new(&config.limits);
@@ -100,7 +101,7 @@ impl Server {
         let rate_limits = RateLimits::new(&config.limits);
         let state = ClientState::start(Parts {
             config: Arc::new(config.clone()),
-            identity: Arc::new(identity::load(&config).await?),
+            identity,
             pool: database.pool().clone(),
             clock: Clock::system(),
             limits: rate_limits.clone(),

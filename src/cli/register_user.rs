@@ -1,18 +1,21 @@
 //! `hearth register-user`.
 
-use std::{error::Error, process::ExitCode, sync::Arc};
+use std::{error::Error, process::ExitCode};
 
 use hearth_core::{Clock, config::Config};
-use hearth_store::Database;
-use hearth_users::accounts::{Account, Kind, NewAccount, NewPassword};
+use hearth_journal::Journal;
+use hearth_store::{
+    Database,
+    intern::{Blocks, Interner},
+};
+use hearth_users::{
+    Accounts, Sessions,
+    accounts::{Account, AccountsParts, Kind, NewAccount, NewPassword},
+    sessions::Processes,
+};
 
 use super::{NewUser, fail, say};
-use crate::{
-    client::{ClientState, Parts},
-    http::{Drain, RateLimits},
-    server::Background,
-    settings,
-};
+use crate::{server::Background, settings};
 
 /// Creates an account in the database of the configuration.
 pub(super) fn run(user: NewUser) -> ExitCode {
@@ -45,27 +48,29 @@ async fn register(config: Config, user: NewUser) -> Result<Account, Box<dyn Erro
     account
 }
 
+/// Makes the account with as few services as that needs.
 async fn register_with(
     database: &Database,
     background: &Background,
     config: Config,
     user: NewUser,
 ) -> Result<Account, Box<dyn Error>> {
-    let state = ClientState::start(Parts {
-        limits: RateLimits::new(&config.limits),
-        config: Arc::new(config),
-        pool: database.pool().clone(),
-        clock: Clock::system(),
-        drain: Drain::default(),
-        tasks: background.tasks.clone(),
-        stop: background.stop.clone(),
-    })
-    .await?;
+    let pool = database.pool().clone();
+    let clock = Clock::system();
+    let (tasks, stop) = (&background.tasks, background.stop.clone());
+    let journal = Journal::start(pool.clone(), Blocks::new(pool.clone()), tasks, stop).await?;
+    let accounts = Accounts::new(AccountsParts {
+        sessions: Sessions::new(pool.clone(), journal, clock.clone(), Processes::Many),
+        interner: Interner::new(pool.clone()),
+        pool,
+        clock,
+        server_name: config.server_name,
+    });
     let account = NewAccount {
         username: Some(user.user),
         password: Some(NewPassword::Plain(user.password)),
         kind: if user.admin { Kind::Admin } else { Kind::User },
         registration_token: None,
     };
-    Ok(state.accounts.register(account).await?)
+    Ok(accounts.register(account).await?)
 }
