@@ -8,6 +8,7 @@ mod build;
 mod bundle;
 pub mod client_event;
 mod create;
+pub mod directory;
 pub mod error;
 pub mod event;
 pub mod filter;
@@ -45,6 +46,7 @@ pub use self::{
     build::Draft,
     client_event::{ClientEvent, Receiver},
     create::{CreateError, Creation, Preset, topic_content},
+    directory::Directory,
     error::SendError,
     event::{Events, RoomEvent},
     filter::Filter,

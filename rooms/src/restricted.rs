@@ -8,8 +8,10 @@ use hearth_store::membership as membership_table;
 use ruma::{
     OwnedRoomId, OwnedUserId, UserId,
     events::{StateEventType, room::member::MembershipState},
+    room_version_rules::AuthorizationRules,
 };
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{Rooms, error::SendError, room::Room, snapshot::Snapshot};
 
@@ -29,13 +31,6 @@ pub struct JoinRule {
 }
 
 #[derive(Deserialize)]
-struct JoinRulesContent {
-    join_rule: String,
-    #[serde(default)]
-    allow: serde_json::Value,
-}
-
-#[derive(Deserialize)]
 struct Allow {
     #[serde(rename = "type")]
     kind: String,
@@ -44,19 +39,18 @@ struct Allow {
 
 impl JoinRule {
     /// Reads the content of `m.room.join_rules` as leniently as the authorisation rules do.
-    pub(crate) fn read(room: &Room, content: &str) -> Self {
-        let Ok(content) = serde_json::from_str::<JoinRulesContent>(content) else {
+    pub(crate) fn of(rules: &AuthorizationRules, content: &Map<String, Value>) -> Self {
+        let Some(rule) = content.get("join_rule").and_then(Value::as_str) else {
             return Self::none();
         };
-        let rules = &room.rules.authorization;
-        let known = match content.join_rule.as_str() {
+        let known = match rule {
             "restricted" => rules.restricted_join_rule,
             "knock_restricted" => rules.knock_restricted_join_rule,
             _ => false,
         };
         Self {
-            rule: content.join_rule,
-            allowed_rooms: known.then(|| allowed_rooms(&content.allow)),
+            rule: rule.to_owned(),
+            allowed_rooms: known.then(|| allowed_rooms(content.get("allow"))),
         }
     }
 
@@ -80,8 +74,8 @@ impl JoinRule {
     }
 }
 
-fn allowed_rooms(allow: &serde_json::Value) -> Vec<OwnedRoomId> {
-    let entries = allow.as_array().into_iter().flatten();
+fn allowed_rooms(allow: Option<&Value>) -> Vec<OwnedRoomId> {
+    let entries = allow.and_then(Value::as_array).into_iter().flatten();
     entries
         .filter_map(|entry| Allow::deserialize(entry).ok())
         .filter(|entry| entry.kind == "m.room_membership")
@@ -96,9 +90,9 @@ impl Rooms {
         let event = self
             .state_event(snapshot, &StateEventType::RoomJoinRules, "")
             .await?;
-        Ok(event.map_or_else(JoinRule::none, |event| {
-            JoinRule::read(room, event.pdu.content.get())
-        }))
+        let content = event.and_then(|event| event.pdu.content_as().ok());
+        let rules = &room.rules.authorization;
+        Ok(content.map_or_else(JoinRule::none, |content| JoinRule::of(rules, &content)))
     }
 
     /// Whether `user` may join a restricted room because it is a member of a room that the join rule allows.

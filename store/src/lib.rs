@@ -40,6 +40,7 @@ pub mod report;
 mod retry;
 pub mod room;
 pub mod room_alias;
+pub mod room_directory;
 pub mod schema;
 pub mod sent_event;
 pub mod sequence;

@@ -158,3 +158,21 @@ pub async fn list_joined(conn: &mut PgConnection, user: UserNid) -> sqlx::Result
     .fetch_all(conn)
     .await
 }
+
+/// Lists up to `limit` servers with a user joined to the room, those with the most users first.
+pub async fn list_servers(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"SELECT substr(user_id, strpos(user_id, ':') + 1) AS "server!"
+           FROM membership m JOIN user_id ON user_id.nid = m.user_nid
+           WHERE m.room_nid = $1 AND m.membership = 'join'
+           GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $2"#,
+        room.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}

@@ -71,3 +71,59 @@ pub async fn list(
     .await?;
     Ok(rows.into_iter().map(|row| (row.alias, row.room)).collect())
 }
+
+/// Lists up to `limit` aliases of a room, in alphabetical order.
+pub async fn list_of_room(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT alias FROM room_alias WHERE room_nid = $1 ORDER BY alias LIMIT $2",
+        room.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// What [`delete`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Deleted {
+    /// The alias is gone.
+    Yes,
+    /// It did not point at the room.
+    NotThere,
+}
+
+/// Removes `alias` if it points at `room`.
+pub async fn delete(
+    conn: &mut PgConnection,
+    alias: &RoomAliasId,
+    room: RoomNid,
+) -> sqlx::Result<Deleted> {
+    let result = sqlx::query!(
+        "DELETE FROM room_alias WHERE alias = $1 AND room_nid = $2",
+        alias.as_str(),
+        room.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(match result.rows_affected() {
+        0 => Deleted::NotThere,
+        _ => Deleted::Yes,
+    })
+}
+
+/// Makes all aliases of one room point at another.
+pub async fn update_room(conn: &mut PgConnection, from: RoomNid, to: RoomNid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE room_alias SET room_nid = $2 WHERE room_nid = $1",
+        from.0,
+        to.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

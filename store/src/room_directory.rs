@@ -1,0 +1,127 @@
+//! `room`, as the directory looks at it: rooms with the number of their members.
+
+use hearth_core::{RoomNid, SnapshotNid, UserNid};
+use sqlx::PgConnection;
+
+/// A room as the directory lists it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its number.
+    pub nid: RoomNid,
+    /// `!…`
+    pub room_id: String,
+    /// The room version.
+    pub version: String,
+    /// The current state.
+    pub snapshot: SnapshotNid,
+    /// How many users are joined.
+    pub joined: i64,
+}
+
+/// A place in the directory, which lists large rooms first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How many users are joined.
+    pub joined: i64,
+    /// The room.
+    pub nid: RoomNid,
+}
+
+/// Lists up to `limit` published rooms that stand after a place, in the order of the directory.
+pub async fn list_after(
+    conn: &mut PgConnection,
+    place: Option<Place>,
+    limit: i64,
+) -> sqlx::Result<Vec<Listed>> {
+    let joined = place.map(|place| place.joined);
+    let nid = place.map(|place| place.nid.0);
+    sqlx::query_as!(
+        Listed,
+        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid", joined AS "joined!"
+           FROM room, LATERAL (SELECT count(*) AS joined FROM membership m
+                               WHERE m.room_nid = room.nid AND m.membership = 'join') AS members
+           WHERE published AND snapshot_nid IS NOT NULL AND joined > 0
+             AND ($1::bigint IS NULL OR (joined, -nid) < ($1, -$2::bigint))
+           ORDER BY joined DESC, nid LIMIT $3"#,
+        joined,
+        nid,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists up to `limit` published rooms that stand before a place, the nearest first.
+pub async fn list_before(
+    conn: &mut PgConnection,
+    place: Place,
+    limit: i64,
+) -> sqlx::Result<Vec<Listed>> {
+    sqlx::query_as!(
+        Listed,
+        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid", joined AS "joined!"
+           FROM room, LATERAL (SELECT count(*) AS joined FROM membership m
+                               WHERE m.room_nid = room.nid AND m.membership = 'join') AS members
+           WHERE published AND snapshot_nid IS NOT NULL AND joined > 0
+             AND (joined, -nid) > ($1::bigint, -$2::bigint)
+           ORDER BY joined, nid DESC LIMIT $3"#,
+        place.joined,
+        place.nid.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Counts the published rooms.
+pub async fn count(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM room
+           WHERE published AND snapshot_nid IS NOT NULL
+             AND EXISTS (SELECT FROM membership m WHERE m.room_nid = room.nid AND m.membership = 'join')"#,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// A room as somebody in particular finds it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its number.
+    pub nid: RoomNid,
+    /// `!…`
+    pub room_id: String,
+    /// The room version.
+    pub version: String,
+    /// The current state.
+    pub snapshot: SnapshotNid,
+    /// How many users are joined.
+    pub joined: i64,
+    /// Whether one of them is ours; without, what is stored may be out of date.
+    pub resident: bool,
+    /// The membership of the one who asks.
+    pub membership: Option<String>,
+}
+
+/// Lists those of `room_ids` whose state is stored, as `user` finds them.
+pub async fn list_found(
+    conn: &mut PgConnection,
+    room_ids: &[&str],
+    user: Option<UserNid>,
+) -> sqlx::Result<Vec<Found>> {
+    sqlx::query_as!(
+        Found,
+        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid",
+                  (SELECT count(*) FROM membership m
+                   WHERE m.room_nid = room.nid AND m.membership = 'join') AS "joined!",
+                  EXISTS (SELECT FROM membership m JOIN account a ON a.user_nid = m.user_nid
+                          WHERE m.room_nid = room.nid AND m.membership = 'join') AS "resident!",
+                  (SELECT m.membership FROM membership m
+                   WHERE m.room_nid = room.nid AND m.user_nid = $2) AS membership
+           FROM room WHERE room_id = ANY($1) AND snapshot_nid IS NOT NULL"#,
+        room_ids as &[&str],
+        user.map(|user| user.0),
+    )
+    .fetch_all(conn)
+    .await
+}
