@@ -94,6 +94,16 @@ CREATE TABLE profile (
     PRIMARY KEY (user_nid, key)
 );
 
+-- Users whose member events do not all show their profile yet; a row goes when its work is done.
+CREATE TABLE profile_update (
+    user_nid bigint PRIMARY KEY,
+    -- Grows with each change of the profile.
+    revision bigint NOT NULL,
+    -- Until then somebody is at it.
+    due_ts bigint NOT NULL
+);
+CREATE INDEX profile_update_due ON profile_update (due_ts);
+
 CREATE TABLE filter (
     user_nid bigint NOT NULL,
     filter_id bigint NOT NULL,

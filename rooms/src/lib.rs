@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod filter;
 mod live;
+mod member_profiles;
 mod membership;
 mod power;
 mod related;
@@ -26,6 +27,7 @@ mod state;
 mod stripped;
 mod tail;
 pub mod timeline;
+mod upgrade;
 pub mod version;
 mod visibility;
 
@@ -51,6 +53,7 @@ pub use self::{
     event::{Events, RoomEvent},
     filter::Filter,
     live::Live,
+    member_profiles::MemberProfiles,
     membership::{Member, MembershipError},
     power::Powers,
     related::{LEVELS, Participation, RelatedRequest, ThreadsRequest},
@@ -61,6 +64,7 @@ pub use self::{
     snapshot::{Snapshot, Snapshots},
     state::membership_of,
     timeline::{Page, PageRequest},
+    upgrade::{Upgrade, UpgradeError},
 };
 
 /// How many rooms stay in memory.

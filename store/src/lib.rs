@@ -32,6 +32,7 @@ pub mod membership;
 pub mod openid_token;
 pub mod private;
 pub mod profile;
+pub mod profile_update;
 pub mod receipt;
 pub mod refresh_token;
 pub mod registration_token;
