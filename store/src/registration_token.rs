@@ -66,8 +66,9 @@ pub async fn find_any(conn: &mut PgConnection, now: i64) -> sqlx::Result<Validit
     .fetch_one(conn)
     .await?;
 
-    Ok(match any {
-        true => Validity::Valid,
-        false => Validity::Invalid,
+    Ok(if any {
+        Validity::Valid
+    } else {
+        Validity::Invalid
     })
 }

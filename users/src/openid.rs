@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// How long a token works.
-pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
+pub const LIFETIME: Duration = Duration::from_hours(1);
 
-/// The OpenID tokens of this server's users.
+/// The `OpenID` tokens of this server's users.
 #[derive(Clone, Debug)]
 pub struct OpenIds {
     pool: PgPool,

@@ -69,9 +69,10 @@ impl Passwords {
             let hash = hash.as_deref().unwrap_or(NOBODY);
             let hash = PasswordHash::new(hash).map_err(|_| HashError(None))?;
             let fits = Argon2::default().verify_password(password.as_bytes(), &hash);
-            Ok(match fits.is_ok() && exists {
-                true => Fit::Yes,
-                false => Fit::No,
+            Ok(if fits.is_ok() && exists {
+                Fit::Yes
+            } else {
+                Fit::No
             })
         })
         .await

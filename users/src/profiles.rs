@@ -146,9 +146,10 @@ fn check_key(key: &str) -> Result<(), ProfileError> {
     let fits = key.starts_with(|c: char| c.is_ascii_lowercase())
         && key.contains('.')
         && key.chars().all(allowed);
-    match fits {
-        true => Ok(()),
-        false => Err(ProfileError::InvalidKey),
+    if fits {
+        Ok(())
+    } else {
+        Err(ProfileError::InvalidKey)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use moka::{ops::compute::Op, sync::Cache};
 
 /// How long wrong passwords are remembered.
-const MEMORY: Duration = Duration::from_secs(15 * 60);
+const MEMORY: Duration = Duration::from_mins(15);
 
 /// How many wrong passwords for one account cost nothing.
 const FREE_PER_ACCOUNT: u32 = 3;

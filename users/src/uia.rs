@@ -4,6 +4,7 @@
 //! asks anew, so that a client that is left alone cannot do what needs a password. Where one stage is the whole flow,
 //! a client may authenticate in its first request, and nothing is stored.
 
+mod attempt;
 mod body;
 mod flows;
 
@@ -14,24 +15,23 @@ use hearth_store::{
     registration_token::{self, Validity},
     uia_session::{self, Taken, UiaSessionRow},
 };
-use ruma::api::client::uiaa::UserIdentifier;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
-use subtle::ConstantTimeEq as _;
 
-pub use self::flows::{Purpose, Stage};
-use self::{body::Remembered, flows::Flows};
+pub use self::{
+    attempt::Attempt,
+    flows::{Purpose, Stage},
+};
+use self::{attempt::Outcome, body::Remembered, flows::Flows};
 use crate::{
-    accounts::{Accounts, LoginError, NewPassword, after},
+    accounts::{Accounts, NewPassword, after},
     password::HashError,
     secret,
     sessions::Session,
-    username,
 };
 
 /// How long a session is kept.
-const LIFETIME: Duration = Duration::from_secs(30 * 60);
+const LIFETIME: Duration = Duration::from_mins(30);
 
 /// What is to be done once the user is authenticated.
 #[derive(Clone, Copy, Debug)]
@@ -42,24 +42,6 @@ pub struct Action<'a> {
     pub requester: Option<&'a Session>,
     /// What kind of thing it is.
     pub purpose: Purpose,
-}
-
-/// What a client sends as `auth`.
-#[derive(Clone, Default, Deserialize)]
-pub struct Attempt {
-    /// The stage.
-    #[serde(rename = "type")]
-    pub stage: Option<String>,
-    /// The session.
-    pub session: Option<String>,
-    /// Who the user says to be.
-    pub identifier: Option<UserIdentifier>,
-    /// The same, as clients of old say it.
-    pub user: Option<String>,
-    /// The password.
-    pub password: Option<String>,
-    /// The registration token.
-    pub token: Option<String>,
 }
 
 /// What the user still has to do.
@@ -131,12 +113,6 @@ pub enum UiaError {
     Storage(#[from] sqlx::Error),
 }
 
-/// How a stage ended.
-enum Outcome {
-    Passed { registration_token: Option<String> },
-    Failed(Failure),
-}
-
 /// User-interactive authentication.
 #[derive(Clone, Debug)]
 pub struct Uia {
@@ -185,9 +161,10 @@ impl Uia {
             return self.settle(action, flows, session, body, None).await;
         }
         if !flows.is_next(completed, &stage) {
-            let failure = match is_over {
-                true => Failure::SessionOver,
-                false => Failure::WrongStage,
+            let failure = if is_over {
+                Failure::SessionOver
+            } else {
+                Failure::WrongStage
             };
             return self
                 .settle(action, flows, session, body, Some(failure))
@@ -221,9 +198,10 @@ impl Uia {
     /// [`UiaError::RegistrationClosed`] when nobody can register with a token.
     pub async fn check_registration_token(&self, token: &str) -> Result<Validity, UiaError> {
         let flows = self.flows(Purpose::Registration).await?;
-        match flows.has(Stage::RegistrationToken) {
-            true => Ok(self.find_registration_token(token).await?.0),
-            false => Err(UiaError::RegistrationClosed),
+        if flows.has(Stage::RegistrationToken) {
+            Ok(self.find_registration_token(token).await?.0)
+        } else {
+            Err(UiaError::RegistrationClosed)
         }
     }
 
@@ -258,77 +236,6 @@ impl Uia {
             }
             row => Ok(row),
         }
-    }
-
-    /// Looks at what the client sent for `stage`.
-    async fn attempt(
-        &self,
-        action: Action<'_>,
-        stage: &str,
-        attempt: Attempt,
-    ) -> Result<Outcome, UiaError> {
-        let passed = Outcome::Passed {
-            registration_token: None,
-        };
-        if stage == Stage::Password.name() {
-            return self.attempt_password(action, attempt).await;
-        }
-        if stage != Stage::RegistrationToken.name() {
-            return Ok(passed);
-        }
-        let Some(token) = attempt.token else {
-            return Ok(Outcome::Failed(Failure::Incomplete));
-        };
-        Ok(match self.find_registration_token(&token).await? {
-            (Validity::Invalid, _) => Outcome::Failed(Failure::InvalidRegistrationToken),
-            (Validity::Valid, registration_token) => Outcome::Passed { registration_token },
-        })
-    }
-
-    async fn attempt_password(
-        &self,
-        action: Action<'_>,
-        attempt: Attempt,
-    ) -> Result<Outcome, UiaError> {
-        let name = match &attempt.identifier {
-            Some(UserIdentifier::Matrix(identifier)) => Some(identifier.user.clone()),
-            // There are no third-party identifiers, so that it can be nobody.
-            Some(_) => return Ok(Outcome::Failed(Failure::WrongPassword)),
-            None => attempt.user,
-        };
-        let Some((requester, password)) = action.requester.zip(attempt.password) else {
-            return Ok(Outcome::Failed(Failure::Incomplete));
-        };
-        let own = requester.user_id.localpart();
-        if let Some(name) = name {
-            let localpart = username::localpart(&name, self.accounts.server_name());
-            if localpart.as_deref() != Some(own) {
-                return Err(UiaError::OtherUser);
-            }
-        }
-        match self.accounts.log_in(own, password, None).await {
-            Ok(_) => Ok(Outcome::Passed {
-                registration_token: None,
-            }),
-            Err(LoginError::WrongCredentials) => Ok(Outcome::Failed(Failure::WrongPassword)),
-            Err(LoginError::Hash(error)) => Err(error.into()),
-            Err(LoginError::Storage(error)) => Err(error.into()),
-        }
-    }
-
-    /// Whether a registration token is valid, and its name if it is one of the database.
-    async fn find_registration_token(
-        &self,
-        token: &str,
-    ) -> sqlx::Result<(Validity, Option<String>)> {
-        if let Some(configured) = &self.registration.token
-            && bool::from(configured.expose().as_bytes().ct_eq(token.as_bytes()))
-        {
-            return Ok((Validity::Valid, None));
-        }
-        let mut conn = self.pool.acquire().await?;
-        let validity = registration_token::find(&mut conn, token, self.clock.millis()).await?;
-        Ok((validity, Some(token.to_owned())))
     }
 
     /// Adds `stage` to what is completed, in the database if there is a session.

@@ -48,9 +48,10 @@ impl Accounts {
         }
         let account = self.find(user_id).await?;
         let account = account.ok_or(ModerationError::NotFound)?;
-        match account.admin {
-            true => Err(ModerationError::IsAdmin),
-            false => Ok(account),
+        if account.admin {
+            Err(ModerationError::IsAdmin)
+        } else {
+            Ok(account)
         }
     }
 
