@@ -163,9 +163,10 @@ impl MemberProfiles {
         let shown = self.shown(user).await?;
         let rooms = self.rooms.joined(user).await?;
         for stretch in rooms.chunks(STRETCH) {
-            let changes = stretch
-                .iter()
-                .map(|room| self.change(room, &user_id, &shown));
+            let mut changes = Vec::with_capacity(stretch.len());
+            for room in stretch {
+                changes.push(self.change(room, &user_id, &shown));
+            }
             let mut changes = stream::iter(changes).buffer_unordered(AT_ONCE);
             while let Some(outcome) = changes.next().await {
                 outcome?;
