@@ -31,7 +31,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const BACKGROUND_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often figures and limits are tidied up.
-const LIMITS_UPKEEP: Duration = Duration::from_secs(60);
+const LIMITS_UPKEEP: Duration = Duration::from_mins(1);
 
 /// Starts servers.
 #[derive(Clone, Copy, Debug)]

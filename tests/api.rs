@@ -1,5 +1,6 @@
 //! Tests of the HTTP interface, laid out by URL: through the real router, on a database of their own.
 
+#[cfg(test)]
 mod api {
     mod account;
     mod admin;

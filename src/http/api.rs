@@ -113,17 +113,24 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// # Panics
     ///
     /// When the same method of a path is served already.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "handlers are passed as in axum"
+    )]
     pub fn endpoint<Args: 'static, E: Endpoint<Args, S>>(self, handler: E) -> Self {
         let authentication = Authentication::of::<E::Request>();
         let history = E::Request::PATH_BUILDER;
-        history.all_paths().fold(self, |mut api, path| {
+        let mut api = self;
+        for path in history.all_paths() {
+            api.record(&E::Request::METHOD, path, authentication);
             if let Some(short) = path.strip_suffix("/{state_key}") {
                 for path in [short.to_owned(), format!("{short}/")] {
-                    api = api.add(&E::Request::METHOD, &path, handler.clone());
+                    api = api.add(E::Request::METHOD, &path, handler.clone());
                 }
             }
-            api.route(E::Request::METHOD, path, authentication, handler.clone())
-        })
+            api = api.add(E::Request::METHOD, path, handler.clone());
+        }
+        api
     }
 
     /// Serves `handler` at a path that `ruma` does not know.
@@ -138,21 +145,25 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         authentication: Authentication,
         handler: impl Handler<Args, S>,
     ) -> Self {
+        self.record(&method, path, authentication);
+        self.add(method, path, handler)
+    }
+
+    fn record(&mut self, method: &Method, path: &str, authentication: Authentication) {
         self.routes.insert(Route {
             path: path.to_owned(),
             method: method.to_string(),
             authentication,
         });
-        self.add(&method, path, handler)
     }
 
     fn add<Args: 'static>(
         self,
-        method: &Method,
+        method: Method,
         path: &str,
         handler: impl Handler<Args, S>,
     ) -> Self {
-        let filter = method.clone().try_into().expect("a common method");
+        let filter = method.try_into().expect("a common method");
         let router = self
             .router
             .route(&positional(path), axum::routing::on(filter, handler));

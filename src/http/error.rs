@@ -196,13 +196,14 @@ impl ApiError {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             return Some(5);
         }
-        match self.kind()? {
-            ErrorKind::LimitExceeded(LimitExceededErrorData {
-                retry_after: Some(RetryAfter::Delay(wait)),
-                ..
-            }) => Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
-            _ => None,
-        }
+        let ErrorKind::LimitExceeded(LimitExceededErrorData {
+            retry_after: Some(RetryAfter::Delay(wait)),
+            ..
+        }) = self.kind()?
+        else {
+            return None;
+        };
+        Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
 }
 
@@ -251,12 +252,11 @@ impl IntoResponse for ApiError {
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        match hearth_store::is_connection_error(&error) {
-            true => {
-                tracing::warn!(error = &error as &dyn Error, "the database is away");
-                Self::unavailable()
-            }
-            false => Self::internal(error),
+        if hearth_store::is_connection_error(&error) {
+            tracing::warn!(error = &error as &dyn Error, "the database is away");
+            Self::unavailable()
+        } else {
+            Self::internal(error)
         }
     }
 }
@@ -274,7 +274,7 @@ impl From<FromHttpRequestError> for ApiError {
     fn from(error: FromHttpRequestError) -> Self {
         match error {
             FromHttpRequestError::Deserialization(error) => error.into(),
-            _ => Self::method_not_allowed(),
+            FromHttpRequestError::MethodMismatch { .. } | _ => Self::method_not_allowed(),
         }
     }
 }
@@ -297,7 +297,9 @@ impl From<DeserializationError> for ApiError {
             }
             DeserializationError::Ident(error) => Self::invalid_param(error.to_string()),
             DeserializationError::Header(error) => Self::invalid_param(error.to_string()),
-            _ => Self::bad_request(ErrorKind::BadJson, "the request cannot be read"),
+            DeserializationError::MultipartMixed(_) | _ => {
+                Self::bad_request(ErrorKind::BadJson, "the request cannot be read")
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use super::{
 const COMPRESS_ABOVE: u64 = 1024;
 
 /// How long a request may take whose purpose is to wait.
-const LONG_POLL_LIMIT: Duration = Duration::from_secs(15 * 60);
+const LONG_POLL_LIMIT: Duration = Duration::from_mins(15);
 
 /// Puts all layers around `router`, the outermost last.
 pub fn wrap(router: Router, live: Arc<Live>) -> Router {
@@ -87,12 +87,11 @@ async fn limit(State(live): State<Arc<Live>>, mut request: Request, next: Next) 
         Some(path) if waits(path.as_str()) => LONG_POLL_LIMIT,
         Some(_) | None => limits.request_timeout.duration(),
     };
-    match tokio::time::timeout(time, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::warn!("the request took longer than {time:?}");
-            ApiError::took_too_long().into_response()
-        }
+    if let Ok(response) = tokio::time::timeout(time, next.run(request)).await {
+        response
+    } else {
+        tracing::warn!("the request took longer than {time:?}");
+        ApiError::took_too_long().into_response()
     }
 }
 
@@ -102,10 +101,6 @@ fn waits(path: &str) -> bool {
 }
 
 /// What a client is told when a handler panics. The panic itself is logged by the hook.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the layer asks for this signature"
-)]
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,

@@ -283,7 +283,7 @@ fn builder(head_limit: Duration) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(LARGEST_STREAM_COUNT)
         .max_header_list_size(16 * 1024)
-        .keep_alive_interval(Some(Duration::from_secs(60)))
+        .keep_alive_interval(Some(Duration::from_mins(1)))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
 }

@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions as _, PgPool};
 use tempfile::TempDir;
 
 /// How long anything in these tests may take on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// A folder with a configuration.
 pub(crate) struct Scene {
