@@ -4,15 +4,23 @@
 
 mod account;
 mod admin;
+mod context;
 mod device;
 mod discovery;
 mod membership;
+mod message;
+mod peeking;
+mod reader;
+mod relations;
 mod requester;
 mod room;
 mod room_error;
+mod room_event;
+mod room_state;
 mod send;
 mod session;
 mod state;
+mod threads;
 mod voip;
 
 pub use self::{
@@ -26,12 +34,19 @@ pub fn api(state: ClientState) -> Api {
     [
         account::api(),
         admin::api(),
+        context::api(),
         device::api(),
         discovery::api(),
         membership::api(),
+        message::api(),
+        peeking::api(),
+        relations::api(),
         room::api(),
+        room_event::api(),
+        room_state::api(),
         send::api(),
         session::api(),
+        threads::api(),
         voip::api(),
     ]
     .into_iter()

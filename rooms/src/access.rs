@@ -133,6 +133,22 @@ impl Rooms {
         }
     }
 
+    /// The room that an event is in.
+    pub async fn room_of_event(&self, id: &EventId) -> sqlx::Result<Option<Arc<Room>>> {
+        let nids = self.events().nids(&[id]).await?;
+        match nids.get(id) {
+            Some(nid) => self.find_by_nid(self.events().get(*nid).await?.room).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the room is in the directory.
+    pub async fn is_published(&self, room: &Room) -> sqlx::Result<bool> {
+        let mut conn = self.pool().acquire().await?;
+        let row = hearth_store::room::find(&mut conn, room.nid).await?;
+        Ok(row.is_some_and(|row| row.published))
+    }
+
     /// The event with this id, when it is in the room and `receiver` may see it.
     pub async fn visible_event(
         &self,

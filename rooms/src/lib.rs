@@ -46,7 +46,7 @@ use sqlx::PgPool;
 pub use self::{
     access::View,
     build::Draft,
-    client_event::{ClientEvent, Receiver},
+    client_event::{ClientEvent, Receiver, RoomIdField},
     create::{CreateError, Creation, Preset, topic_content},
     directory::Directory,
     error::SendError,

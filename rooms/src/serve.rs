@@ -70,6 +70,36 @@ impl Rooms {
         Ok(served.pop().expect("as many events as were given"))
     }
 
+    /// Makes events ready with nothing in `unsigned` but their age: for states, which can be large.
+    #[must_use]
+    pub fn plain(&self, events: Vec<Arc<RoomEvent>>) -> Vec<ClientEvent> {
+        let now = self.clock().millis();
+        let served = events.into_iter().map(|event| {
+            let age = age(&event, now);
+            let mut served = ClientEvent::new(event, RoomIdField::Written);
+            served.unsigned.age = Some(age);
+            served
+        });
+        served.collect()
+    }
+
+    /// The member events, in a state, of those who sent `events`.
+    pub async fn senders(
+        &self,
+        state: &Snapshot,
+        events: &[Arc<RoomEvent>],
+    ) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
+        let senders: HashSet<&str> = events
+            .iter()
+            .map(|event| event.pdu.sender.as_str())
+            .collect();
+        let keys = senders
+            .into_iter()
+            .map(|sender| (StateEventType::RoomMember, sender.to_owned()));
+        let members = self.state_subset(state, keys.collect()).await?;
+        Ok(members.into_values().collect())
+    }
+
     /// Makes events ready except for what refers to them.
     pub(crate) async fn unbundled(
         &self,
@@ -82,7 +112,7 @@ impl Rooms {
         let now = self.clock().millis();
         let served = events.into_iter().map(|event| {
             let unsigned = Unsigned {
-                age: Some(now - i64::from(event.pdu.origin_server_ts.get())),
+                age: Some(age(&event, now)),
                 transaction_id: transactions.remove(&event.nid),
                 replaces: around.replaced(&event),
                 membership: around.membership(&event),
@@ -171,4 +201,9 @@ impl Around {
             |held| membership_of(held).to_string(),
         ))
     }
+}
+
+/// Milliseconds since an event was made, at `now`.
+fn age(event: &RoomEvent, now: i64) -> i64 {
+    now - i64::from(event.pdu.origin_server_ts.get())
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use hearth_core::SnapshotNid;
+use hearth_core::{SnapshotNid, StateKeyNid};
 use hearth_store::room;
 use ruma::{
     UserId,
@@ -95,6 +95,22 @@ impl Rooms {
     /// Every event of a state, in no order.
     pub async fn state_events(&self, snapshot: &Snapshot) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
         let events = self.events().map(snapshot.map.values().copied()).await?;
+        Ok(events.into_values().collect())
+    }
+
+    /// Every event of a state that is no member event, in no order.
+    pub async fn state_without_members(
+        &self,
+        snapshot: &Snapshot,
+    ) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
+        let keys: Vec<StateKeyNid> = snapshot.map.keys().copied().collect();
+        let names = self.interner().state_key_names(&keys).await?;
+        let member = StateEventType::RoomMember.to_string();
+        let wanted = snapshot.map.iter().filter_map(|(key, event)| {
+            let name = names.get(key)?;
+            (name.0 != member).then_some(*event)
+        });
+        let events = self.events().map(wanted).await?;
         Ok(events.into_values().collect())
     }
 

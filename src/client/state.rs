@@ -8,7 +8,7 @@ use hearth_journal::{Journal, StartError};
 use hearth_rooms::{Live, Rooms};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
-    Accounts, Devices, OpenIds, Profiles, Sessions, Uia, accounts::AccountsParts,
+    AccountData, Accounts, Devices, OpenIds, Profiles, Sessions, Uia, accounts::AccountsParts,
     sessions::Processes,
 };
 use sqlx::PgPool;
@@ -39,6 +39,8 @@ pub struct ClientState {
     pub devices: Devices,
     /// What users tell about themselves.
     pub profiles: Profiles,
+    /// What users keep on the server.
+    pub account_data: AccountData,
     /// Tokens for third parties.
     pub openids: OpenIds,
     /// User-interactive authentication.
@@ -117,6 +119,7 @@ impl ClientState {
         Ok(Self {
             devices: Devices::new(pool.clone(), journal.clone(), sessions.clone()),
             profiles: Profiles::new(pool.clone()),
+            account_data: AccountData::new(pool.clone(), journal.clone()),
             openids: OpenIds::new(pool.clone(), clock.clone()),
             uia: Uia::new(pool, clock.clone(), accounts.clone(), registration),
             config,

@@ -61,6 +61,25 @@ pub async fn find(
     .await
 }
 
+/// Lists a user's data of one room: type and content.
+pub async fn list_of_room(
+    conn: &mut PgConnection,
+    user: UserNid,
+    room: RoomNid,
+) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!(
+        "SELECT type AS kind, content FROM account_data WHERE user_nid = $1 AND room_nid = $2 ORDER BY type",
+        user.0,
+        room.0,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.kind, row.content))
+        .collect())
+}
+
 /// Lists what changed of a user's data in `(from, to]`, in the order of the log.
 pub async fn list(
     conn: &mut PgConnection,

@@ -74,6 +74,27 @@ impl AccountData {
             .transpose()
     }
 
+    /// Lists a user's data of one room: type and content.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_of_room(
+        &self,
+        user: UserNid,
+        room: RoomNid,
+    ) -> sqlx::Result<Vec<(String, Box<RawValue>)>> {
+        let mut conn = self.pool.acquire().await?;
+        let rows = account_data::list_of_room(&mut conn, user, room).await?;
+        rows.into_iter()
+            .map(|(kind, content)| {
+                let content = RawValue::from_string(content);
+                let content = content.map_err(|error| sqlx::Error::Decode(error.into()))?;
+                Ok((kind, content))
+            })
+            .collect()
+    }
+
     /// Sets the content of one type.
     ///
     /// # Errors

@@ -1,0 +1,91 @@
+//! The history of a room, page by page.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_core::token::PageToken;
+use hearth_journal::Journal;
+use hearth_rooms::{PageRequest, Relations, RoomEvent, RoomIdField, Rooms, View};
+use ruma::api::{
+    Direction,
+    client::{filter::LazyLoadOptions, message::get_message_events},
+};
+
+use super::{
+    ClientState,
+    reader::{FilterParameter, Reader, limit, raws, token, view},
+};
+use crate::http::{Api, ApiError, Ruma};
+
+/// The endpoints of this module.
+pub(super) fn api() -> Api<ClientState> {
+    Api::new().endpoint(get_message_events)
+}
+
+/// `GET /_matrix/client/*/rooms/{roomId}/messages`
+async fn get_message_events(
+    State(rooms): State<Rooms>,
+    State(journal): State<Journal>,
+    Reader(reader): Reader,
+    FilterParameter(filter): FilterParameter,
+    Ruma(request): Ruma<get_message_events::v3::Request>,
+) -> Result<Ruma<get_message_events::v3::Response>, ApiError> {
+    let (room, view) = view(&rooms, &reader, &request.room_id).await?;
+    let from = match token(request.from.as_deref())? {
+        Some(from) => from,
+        None => first(&view, request.dir, journal.head().0),
+    };
+    let page = PageRequest {
+        direction: request.dir,
+        from: Some(from),
+        to: token(request.to.as_deref())?,
+        ceiling: view.ceiling,
+        limit: limit(request.limit, filter.limit).max(1),
+        filter: &filter,
+    };
+    let page = rooms.page(&room, &reader, &page).await?;
+    let members = match (filter.lazy_load, newest(request.dir, &page.events)) {
+        (LazyLoadOptions::Enabled { .. }, Some(newest)) => {
+            let state = rooms.state_after(newest).await?;
+            rooms.senders(&state, &page.events).await?
+        }
+        _ => Vec::new(),
+    };
+    let chunk = rooms
+        .serve(
+            page.events,
+            &reader,
+            RoomIdField::Written,
+            Relations::Bundled,
+        )
+        .await?;
+
+    let mut response = get_message_events::v3::Response::default();
+    response.start = request.from.unwrap_or_else(|| from.to_string());
+    response.end = page.end.map(|end| end.to_string());
+    response.chunk = raws(&chunk);
+    response.state = raws(&rooms.plain(members));
+    Ok(Ruma(response))
+}
+
+/// Where history begins that is read without a token.
+fn first(view: &View, direction: Direction, head: i64) -> PageToken {
+    match direction {
+        Direction::Backward => PageToken::Stream {
+            order: view.ceiling.unwrap_or(head),
+        },
+        Direction::Forward => PageToken::Topological {
+            depth: 0,
+            order: i64::MIN,
+        },
+    }
+}
+
+/// The newest event of a page.
+fn newest(direction: Direction, events: &[Arc<RoomEvent>]) -> Option<&RoomEvent> {
+    match direction {
+        Direction::Backward => events.first(),
+        Direction::Forward => events.last(),
+    }
+    .map(AsRef::as_ref)
+}
