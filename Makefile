@@ -17,7 +17,8 @@ build:
 	cargo build --locked --release
 
 test:
-	scripts/setup
+	scripts/setup tests
+	scripts/clients
 	cargo fmt --all --check
 	scripts/sqlx check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
