@@ -42,13 +42,16 @@ pub enum LogError {
     Started(#[from] TryInitError),
 }
 
+/// Libraries that tell at `info` what they do for each event; what the operator sets comes later and wins.
+const QUIET: &str = "ruma_state_res=warn,sqlx=warn";
+
 /// Reads `log.level`.
 ///
 /// # Errors
 ///
 /// It is not a level.
 pub fn filter(log: &Log) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(&log.level)
+    EnvFilter::builder().parse(format!("{QUIET},{}", log.level))
 }
 
 /// Begins to write the log to the error output.

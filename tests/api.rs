@@ -8,5 +8,6 @@ mod api {
     mod login;
     mod refresh;
     mod register;
+    mod routes;
     mod server;
 }

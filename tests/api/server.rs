@@ -1,6 +1,6 @@
 //! A server without sockets.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hearth::{
@@ -28,6 +28,7 @@ pub(crate) const PASSWORD: &str = "sUp3rs3kr1t";
 /// Everything of a server but its sockets, on a database of its own and under a mock clock.
 pub(crate) struct TestServer {
     router: Router,
+    routes: BTreeSet<Route>,
     /// The services, for what no endpoint does.
     pub(crate) state: ClientState,
     stop: CancellationToken,
@@ -93,12 +94,19 @@ impl TestServer {
         })
         .await
         .unwrap();
-        let router = client::api(state.clone()).into_router();
+        let api = client::api(state.clone());
+        let routes = api.routes().clone();
         Self {
-            router,
+            router: api.into_router(),
+            routes,
             state,
             stop,
         }
+    }
+
+    /// What is served.
+    pub(crate) fn routes(&self) -> BTreeSet<Route> {
+        self.routes.clone()
     }
 
     /// Lets time go by.

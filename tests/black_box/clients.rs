@@ -19,7 +19,12 @@ async fn nio_chats(pool: PgPool) {
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn js_sdk_chats(pool: PgPool) {
-    chat(&pool, &format!("{INSTALLED}/js/node_modules/node/bin/node"), "js_sdk.mjs").await;
+    chat(
+        &pool,
+        &format!("{INSTALLED}/js/node_modules/node/bin/node"),
+        "js_sdk.mjs",
+    )
+    .await;
 }
 
 /// Runs a client program against a new server.
@@ -33,7 +38,10 @@ async fn chat(pool: &PgPool, interpreter: &str, program: &str) {
         hearth.register(user).await;
     }
     let output = Command::new(interpreter)
-        .arg(format!("{}/tests/clients/{program}", env!("CARGO_MANIFEST_DIR")))
+        .arg(format!(
+            "{}/tests/clients/{program}",
+            env!("CARGO_MANIFEST_DIR")
+        ))
         .args([&hearth.address(), PASSWORD])
         .env("HEARTH_CLIENTS", INSTALLED)
         .kill_on_drop(true)
@@ -42,6 +50,12 @@ async fn chat(pool: &PgPool, interpreter: &str, program: &str) {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} failed\n{text}\n{errors}");
-    assert!(text.trim_end().ends_with("done"), "{program} stopped early\n{text}\n{errors}");
+    assert!(
+        output.status.success(),
+        "{program} failed\n{text}\n{errors}"
+    );
+    assert!(
+        text.trim_end().ends_with("done"),
+        "{program} stopped early\n{text}\n{errors}"
+    );
 }

@@ -28,15 +28,24 @@ async fn a_killed_server_keeps_what_it_acknowledged(pool: PgPool) {
     hearth.restart().await;
 
     let timeline = timeline(&hearth, &tokens[0], &room).await;
-    assert!(acknowledged.len() >= SENDERS, "too few were sent before the crash");
+    assert!(
+        acknowledged.len() >= SENDERS,
+        "too few were sent before the crash"
+    );
     for ((sender, number), event_id) in &acknowledged {
         let body = format!("{sender} {number}");
-        let found: Vec<_> = timeline.iter().filter(|event| event["content"]["body"] == body).collect();
+        let found: Vec<_> = timeline
+            .iter()
+            .filter(|event| event["content"]["body"] == body)
+            .collect();
         assert_eq!(found.len(), 1, "message {body}");
         assert_eq!(found[0]["event_id"], event_id.as_str());
     }
     for sender in 0..SENDERS {
-        let (&(_, number), first) = acknowledged.iter().find(|((who, _), _)| *who == sender).unwrap();
+        let (&(_, number), first) = acknowledged
+            .iter()
+            .find(|((who, _), _)| *who == sender)
+            .unwrap();
         let (_, answer) = send(&hearth, &tokens, &room, sender, number).await.unwrap();
         assert_eq!(answer["event_id"], first.as_str(), "a repeated transaction");
     }
@@ -49,11 +58,15 @@ async fn room_of_senders(hearth: &Hearth) -> (Vec<String>, String) {
         tokens.push(hearth.register(&format!("sender{sender}")).await);
     }
     let body = json!({ "preset": "public_chat" });
-    let made = hearth.ask("POST", "/createRoom", Some(&tokens[0]), Some(body)).await;
+    let made = hearth
+        .ask("POST", "/createRoom", Some(&tokens[0]), Some(body))
+        .await;
     let room = made["room_id"].as_str().unwrap().to_owned();
     for token in &tokens[1..] {
         let path = format!("/rooms/{room}/join");
-        hearth.ask("POST", &path, Some(token), Some(json!({}))).await;
+        hearth
+            .ask("POST", &path, Some(token), Some(json!({})))
+            .await;
     }
     (tokens, room)
 }
@@ -105,7 +118,9 @@ async fn send(
 ) -> Result<(u16, Value), reqwest::Error> {
     let path = format!("/rooms/{room}/send/m.room.message/t{number}");
     let body = json!({ "msgtype": "m.text", "body": format!("{sender} {number}") });
-    hearth.request("PUT", &path, Some(&tokens[sender]), Some(body)).await
+    hearth
+        .request("PUT", &path, Some(&tokens[sender]), Some(body))
+        .await
 }
 
 /// All events of a room, newest first.

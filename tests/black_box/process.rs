@@ -27,7 +27,8 @@ pub(crate) struct Hearth {
 impl Hearth {
     /// Starts a server on the database of `pool` and waits until it answers.
     pub(crate) async fn start(pool: &PgPool) -> Self {
-        let folder = std::env::temp_dir().join(format!("hearth-box-{:016x}", rand::random::<u64>()));
+        let folder =
+            std::env::temp_dir().join(format!("hearth-box-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(&folder).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
@@ -112,7 +113,10 @@ impl Hearth {
         let url = format!("{}/_matrix/client/versions", self.address());
         let started = Instant::now();
         while self.http.get(&url).send().await.is_err() {
-            assert!(self.child.try_wait().unwrap().is_none(), "the server ended at once");
+            assert!(
+                self.child.try_wait().unwrap().is_none(),
+                "the server ended at once"
+            );
             assert!(started.elapsed() < PATIENCE, "the server does not answer");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

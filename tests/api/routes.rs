@@ -1,0 +1,151 @@
+//! Every route: which of the specification's are served, and that none is open by mistake.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::PathBuf,
+};
+
+use hearth::http::api::{Authentication, Route};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::server::TestServer;
+
+/// The endpoints of the specification: `METHOD path [notes]`, under `# module` and `## API` lines.
+const SPECIFIED: &str = include_str!("../endpoints-v1.19.txt");
+
+/// The start of the table's line of an endpoint that is served.
+const SERVED: &str = "| yes |";
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_route_refuses_requests_without_a_token(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+
+    for route in server.routes() {
+        if route.authentication != Authentication::AccessToken {
+            continue;
+        }
+        let (status, body) = request(&server, &route, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{route:?} {body}");
+        assert_eq!(body["errcode"], "M_MISSING_TOKEN", "{route:?}");
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_route_refuses_requests_with_a_wrong_token(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+
+    for route in server.routes() {
+        if !matches!(
+            route.authentication,
+            Authentication::AccessToken | Authentication::AccessTokenOptional
+        ) {
+            continue;
+        }
+        let (status, body) = request(&server, &route, Some("nonsense")).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{route:?} {body}");
+        assert_eq!(body["errcode"], "M_UNKNOWN_TOKEN", "{route:?}");
+    }
+}
+
+/// `docs/coverage.md` tells the truth, and what is served once stays served.
+///
+/// `HEARTH_WRITE_COVERAGE=1` writes the page anew.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn the_coverage_page_is_true(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/coverage.md");
+    let old = std::fs::read_to_string(&file).unwrap_or_default();
+
+    let page = page(&server.routes());
+
+    let lost: Vec<_> = served(&old).difference(&served(&page)).cloned().collect();
+    assert!(lost.is_empty(), "served before, and now no more: {lost:?}");
+    if std::env::var_os("HEARTH_WRITE_COVERAGE").is_some() {
+        std::fs::write(&file, page).unwrap();
+    } else {
+        assert!(
+            old == page,
+            "docs/coverage.md is out of date: run this test with HEARTH_WRITE_COVERAGE=1"
+        );
+    }
+}
+
+async fn request(server: &TestServer, route: &Route, token: Option<&str>) -> (StatusCode, Value) {
+    let method: Method = route.method.parse().unwrap();
+    let path: Vec<&str> = route
+        .path
+        .split('/')
+        .map(|segment| {
+            if segment.starts_with('{') {
+                "x"
+            } else {
+                segment
+            }
+        })
+        .collect();
+    server.send(method, &path.join("/"), token, json!({})).await
+}
+
+/// The page that says what is served.
+fn page(routes: &BTreeSet<Route>) -> String {
+    let served: BTreeSet<(String, String)> = routes
+        .iter()
+        .map(|route| (route.method.clone(), nameless(&route.path)))
+        .collect();
+    let mut page = String::from(
+        "# Coverage\n\nThe endpoints of Matrix v1.19 and whether Hearth serves them. A test writes and checks this page.\n",
+    );
+    let mut module = "";
+    let mut totals: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let mut api = "";
+    for line in SPECIFIED.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            api = title.split(':').next().unwrap_or(title);
+            write!(
+                page,
+                "\n## {api}\n\n| served | endpoint | module |\n|---|---|---|\n"
+            )
+            .unwrap();
+        } else if let Some(name) = line.strip_prefix("# ") {
+            module = name.trim_end_matches(".yaml");
+        } else if let Some((method, rest)) = line.split_once(' ') {
+            let path = rest.split_whitespace().next().unwrap_or_default();
+            let known = served.contains(&(method.to_owned(), nameless(path)));
+            let (yes, all) = totals.entry(api).or_default();
+            *yes += usize::from(known);
+            *all += 1;
+            let mark = if known { SERVED } else { "| no |" };
+            writeln!(page, "{mark} `{method} {path}` | {module} |").unwrap();
+        }
+    }
+    page.push_str("\n## Totals\n\n");
+    for (api, (yes, all)) in totals {
+        writeln!(page, "- {api}: {yes} of {all}").unwrap();
+    }
+    page
+}
+
+/// The lines of a page that say yes.
+fn served(page: &str) -> BTreeSet<String> {
+    let lines = page.lines().filter(|line| line.starts_with(SERVED));
+    lines.map(ToOwned::to_owned).collect()
+}
+
+/// A path without the names of its parameters, nor a slash at its end.
+fn nameless(path: &str) -> String {
+    let segments: Vec<&str> = path
+        .trim_end_matches('/')
+        .split('/')
+        .map(|segment| {
+            if segment.starts_with('{') {
+                "{}"
+            } else {
+                segment
+            }
+        })
+        .collect();
+    segments.join("/")
+}
