@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use hearth::{
     client::{self, ClientState, Parts},
-    http::{Drain, RateLimits},
+    http::{Drain, RateLimits, api::Route},
 };
 use hearth_core::{
     Clock, Identity,
