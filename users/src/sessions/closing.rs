@@ -81,7 +81,7 @@ impl Sessions {
         revoked: &[Vec<u8>],
     ) -> Result<(), SessionError> {
         if removed.is_empty() {
-            tx.commit().await?
+            tx.commit().await?;
         } else {
             let write = Write {
                 device_lists: vec![user],

@@ -79,7 +79,10 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().cloned().unwrap_or_default()
+        match value {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        }
     }
 
     #[test]
