@@ -10,9 +10,12 @@ CREATE TABLE account (
     erased boolean NOT NULL DEFAULT false,
     locked boolean NOT NULL DEFAULT false,
     suspended boolean NOT NULL DEFAULT false,
+    -- The account was closed and the user is still in rooms.
+    leaving boolean NOT NULL DEFAULT false,
     appservice_id text,
     created_ts bigint NOT NULL
 );
+CREATE INDEX account_leaving ON account (user_nid) WHERE leaving;
 
 CREATE TABLE device (
     user_nid bigint NOT NULL,

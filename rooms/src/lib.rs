@@ -8,6 +8,7 @@ mod build;
 mod bundle;
 pub mod client_event;
 mod create;
+mod departures;
 pub mod directory;
 pub mod error;
 pub mod event;
@@ -48,6 +49,7 @@ pub use self::{
     build::Draft,
     client_event::{ClientEvent, Receiver, RoomIdField},
     create::{CreateError, Creation, Preset, topic_content},
+    departures::Departures,
     directory::Directory,
     error::SendError,
     event::{Events, RoomEvent},

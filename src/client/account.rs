@@ -6,6 +6,7 @@ mod threepid;
 use std::time::Duration;
 
 use axum::extract::State;
+use hearth_rooms::Departures;
 use hearth_store::account::Erase;
 use hearth_users::{
     Accounts, OpenIds, Uia,
@@ -24,6 +25,9 @@ use ruma::{
 
 use super::{ClientState, Requester};
 use crate::http::{Api, ApiError, Interactive, Ruma};
+
+/// How long a client waits for its user to leave all rooms.
+const DEPARTURE: Duration = Duration::from_secs(10);
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
@@ -73,6 +77,7 @@ async fn change_password(
 /// `POST /_matrix/client/*/account/deactivate`
 async fn deactivate(
     State(accounts): State<Accounts>,
+    State(departures): State<Departures>,
     State(uia): State<Uia>,
     requester: Requester,
     request: Interactive<deactivate::v3::Request>,
@@ -83,6 +88,7 @@ async fn deactivate(
         false => Erase::No,
     };
     accounts.deactivate(requester.user, erase).await?;
+    departures.depart(requester.user, DEPARTURE).await;
 
     // There are no third-party identifiers, hence none that stayed bound.
     let unbound = ThirdPartyIdRemovalStatus::Success;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use hearth_core::{Clock, Identity, config::Config};
 use hearth_journal::{Journal, StartError};
-use hearth_rooms::{Live, Rooms};
+use hearth_rooms::{Departures, Live, Rooms};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
     AccountData, Accounts, Devices, OpenIds, Profiles, Sessions, Uia, accounts::AccountsParts,
@@ -47,6 +47,8 @@ pub struct ClientState {
     pub uia: Uia,
     /// Rooms.
     pub rooms: Rooms,
+    /// Leaving all rooms at once.
+    pub departures: Departures,
     /// What happens, once it is in memory.
     pub live: Live,
 }
@@ -101,6 +103,7 @@ impl ClientState {
             clock: clock.clone(),
         });
         let live = rooms.follow(&tasks, stop.clone());
+        let departures = Departures::start(rooms.clone(), tasks.clone(), stop.clone());
         let processes = match config.redis {
             Some(_) => Processes::Many,
             None => Processes::One,
@@ -131,6 +134,7 @@ impl ClientState {
             accounts,
             sessions,
             rooms,
+            departures,
             live,
         })
     }

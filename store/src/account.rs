@@ -173,17 +173,41 @@ pub enum Erase {
     No,
 }
 
-/// Closes the account for good and forgets its password.
+/// Closes the account for good, forgets its password and notes that the user has rooms to leave.
 pub async fn update_deactivated(
     conn: &mut PgConnection,
     user: UserNid,
     erase: Erase,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE account SET deactivated = true, erased = erased OR $2, password_hash = NULL
+        "UPDATE account SET deactivated = true, erased = erased OR $2, password_hash = NULL, leaving = true
          WHERE user_nid = $1",
         user.0,
         erase == Erase::Yes,
+    )
+    .execute(conn)
+    .await?;
+
+    Ok(())
+}
+
+/// Lists up to `limit` users of closed accounts that have rooms to leave.
+pub async fn list_leaving(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<UserNid>> {
+    let users = sqlx::query_scalar!(
+        "SELECT user_nid FROM account WHERE leaving ORDER BY user_nid LIMIT $1",
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+
+    Ok(users.into_iter().map(UserNid).collect())
+}
+
+/// Notes that the user has left all rooms.
+pub async fn update_left(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE account SET leaving = false WHERE user_nid = $1",
+        user.0
     )
     .execute(conn)
     .await?;

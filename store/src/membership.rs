@@ -92,6 +92,19 @@ pub async fn list_of_user(conn: &mut PgConnection, user: UserNid) -> sqlx::Resul
     .await
 }
 
+/// Lists the rooms that a user is in, invited to or knocks on.
+pub async fn list_to_leave(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<RoomNid>> {
+    let rooms = sqlx::query_scalar!(
+        "SELECT room_nid FROM membership
+         WHERE user_nid = $1 AND membership IN ('join', 'invite', 'knock')",
+        user.0,
+    )
+    .fetch_all(conn)
+    .await?;
+
+    Ok(rooms.into_iter().map(RoomNid).collect())
+}
+
 /// A user's membership of one room.
 pub async fn find(
     conn: &mut PgConnection,

@@ -185,7 +185,7 @@ impl Accounts {
 
     /// Closes an account for good: no password, no device, no token, no profile. The name stays taken.
     ///
-    /// The caller makes the user leave all rooms first, since nobody can do so afterwards in the user's name.
+    /// It is noted that the user has rooms to leave; who knows about rooms does that.
     ///
     /// # Errors
     ///
