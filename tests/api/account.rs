@@ -124,6 +124,37 @@ async fn a_closed_account_cannot_be_used_or_taken(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_closes_the_account_leaves_all_rooms(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let mut rooms = Vec::new();
+    for action in ["join", "knock"] {
+        let rules = json!({ "join_rule": if action == "join" { "public" } else { "knock" } });
+        let rules = json!({ "type": "m.room.join_rules", "state_key": "", "content": rules });
+        let body = json!({ "preset": "private_chat", "initial_state": [rules] });
+        let (_, body) = server.post(&alice, "/createRoom", body).await;
+        let room = body["room_id"].as_str().unwrap().to_owned();
+        let (status, body) = server
+            .post(&bob, &format!("/{action}/{room}"), json!({}))
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        rooms.push(room);
+    }
+
+    let body = json!({ "auth": bob.auth() });
+    assert_eq!(
+        server.post(&bob, "/account/deactivate", body).await.0,
+        StatusCode::OK
+    );
+
+    for room in rooms {
+        let path = format!("/rooms/{room}/state/m.room.member/{}", bob.id);
+        let (_, body) = server.get(&alice, &path).await;
+        assert_eq!(body["membership"], "leave");
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn a_session_serves_only_what_it_was_begun_for(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;

@@ -1,7 +1,7 @@
 //! Ending sessions and removing devices.
 
 use hearth_core::UserNid;
-use hearth_store::{access_token, account, device, refresh_token, write::Write};
+use hearth_store::{access_token, account, device, refresh_token, to_device, write::Write};
 use ruma::DeviceId;
 use sqlx::PgConnection;
 
@@ -33,8 +33,7 @@ impl Sessions {
             let mut tx = self.0.pool.begin().await?;
             account::lock(&mut tx, user).await?;
             let removed = device::delete(&mut tx, user, device_ids).await?;
-            refresh_token::delete_of_devices(&mut tx, user, &removed).await?;
-            let revoked = access_token::delete_of_devices(&mut tx, user, &removed).await?;
+            let revoked = Self::delete_of_devices(&mut tx, user, &removed).await?;
             self.finish_removal(tx, user, &removed, &revoked).await
         })
         .await
@@ -65,11 +64,22 @@ impl Sessions {
         let device = except.and_then(|session| session.device_id.as_deref());
         let token = except.map(|session| session.hash);
         let removed = device::delete_others(conn, user, device.map(DeviceId::as_str)).await?;
-        refresh_token::delete_of_devices(conn, user, &removed).await?;
-        let mut revoked = access_token::delete_of_devices(conn, user, &removed).await?;
+        let mut revoked = Self::delete_of_devices(conn, user, &removed).await?;
         let kept = token.as_ref().map(TokenHash::as_bytes);
         revoked.extend(access_token::delete_without_device(conn, user, kept).await?);
         Ok((removed, revoked))
+    }
+
+    /// Deletes what belongs to removed devices, and returns the hashes of their access tokens.
+    async fn delete_of_devices(
+        conn: &mut PgConnection,
+        user: UserNid,
+        removed: &[String],
+    ) -> sqlx::Result<Vec<Vec<u8>>> {
+        let ids: Vec<&str> = removed.iter().map(String::as_str).collect();
+        to_device::delete_of_devices(conn, user, &ids).await?;
+        refresh_token::delete_of_devices(conn, user, removed).await?;
+        access_token::delete_of_devices(conn, user, removed).await
     }
 
     /// Commits the removal of devices and forgets their sessions.
