@@ -78,6 +78,12 @@ impl Rooms {
         };
         let event = self.events().get(nid).await?;
         event.place(entry.position.0);
+        if let Some(current) = room.expected(nid) {
+            self.snapshots()
+                .remember(Arc::clone(&current.snapshot))
+                .await;
+            room.set_current(current);
+        }
         self.apply_redaction(room, &event).await?;
         room.tail.push(entry.position.0, event);
         Ok(())

@@ -1,18 +1,16 @@
 //! A room in memory: what never changes of it, its current state, and the place where its next event is built.
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc, Mutex, PoisonError, RwLock,
     atomic::{AtomicU64, Ordering},
 };
 
+use crate::{snapshot::Snapshot, tail::Tail, version};
 use hearth_core::{EventNid, RoomNid};
 use hearth_store::room;
 use ruma::{
     OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules,
 };
-use tokio::sync::Mutex;
-
-use crate::{snapshot::Snapshot, tail::Tail, version};
 
 /// A room that we know.
 #[derive(Debug)]
@@ -30,7 +28,12 @@ pub struct Room {
     /// How often another process was heard to change the room.
     pub(crate) foreign_changes: AtomicU64,
     /// Where the next event goes; held while one is built, never while one is committed.
-    pub(crate) head: Mutex<HeadSlot>,
+    pub(crate) head: tokio::sync::Mutex<HeadSlot>,
+    /// The states that events under way will make current, by the last event of their write.
+    ///
+    /// A sender that is cut off while it waits for the commit does not take note of it; then the follower of the
+    /// journal does, with what lies here.
+    under_way: Mutex<Vec<(EventNid, Current)>>,
     /// The newest part of the timeline.
     pub(crate) tail: Tail,
 }
@@ -80,7 +83,8 @@ impl Room {
             rules: version::rules(&row.version)?,
             current: RwLock::new(None),
             foreign_changes: AtomicU64::new(0),
-            head: Mutex::new(HeadSlot::default()),
+            head: tokio::sync::Mutex::new(HeadSlot::default()),
+            under_way: Mutex::new(Vec::new()),
             tail: Tail::new(complete_from),
         })
     }
@@ -100,6 +104,27 @@ impl Room {
         {
             *current = Some(new);
         }
+    }
+
+    /// Takes note of what an event will make current once it is committed.
+    pub(crate) fn expect(&self, event: EventNid, current: Current) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = self.current().map_or(0, |current| current.revision);
+        under_way.retain(|(_, expected)| expected.revision > known);
+        under_way.push((event, current));
+    }
+
+    /// Takes back what was expected of an event, because it came true or never will.
+    pub(crate) fn expected(&self, event: EventNid) -> Option<Current> {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let place = under_way.iter().position(|(nid, _)| *nid == event)?;
+        Some(under_way.swap_remove(place).1)
     }
 
     /// Takes note that another process changed the room.

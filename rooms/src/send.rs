@@ -165,6 +165,9 @@ impl Rooms {
         };
         slot.head = Some(built.head);
         let generation = slot.generation;
+        if let (Some(event), Some(current)) = (built.made.last(), &built.current) {
+            room.expect(event.nid, current.clone());
+        }
         let pending = self.journal().submit(write);
         drop(slot);
 
@@ -227,6 +230,9 @@ impl Rooms {
         committed: Committed,
         last: OwnedEventId,
     ) -> Result<Option<OwnedEventId>, SendError> {
+        if let Some(event) = committed.made.last() {
+            room.expected(event.nid);
+        }
         let error = match outcome {
             Ok(written) => {
                 for (event, order) in committed.made.iter().zip(written.first.0..) {
