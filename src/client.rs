@@ -4,14 +4,20 @@
 
 mod account;
 mod admin;
+mod config;
 mod context;
 mod device;
 mod discovery;
+mod filter;
 mod membership;
 mod message;
 mod peeking;
+mod presence;
+mod push;
 mod reader;
+mod receipt;
 mod relations;
+mod reporting;
 mod requester;
 mod room;
 mod room_error;
@@ -20,7 +26,11 @@ mod room_state;
 mod send;
 mod session;
 mod state;
+mod tag;
 mod threads;
+mod to_device;
+mod typing;
+mod user_directory;
 mod voip;
 
 pub use self::{
@@ -34,19 +44,29 @@ pub fn api(state: ClientState) -> Api {
     [
         account::api(),
         admin::api(),
+        config::api(),
         context::api(),
         device::api(),
         discovery::api(),
+        filter::api(),
         membership::api(),
         message::api(),
         peeking::api(),
+        presence::api(),
+        push::api(),
+        receipt::api(),
         relations::api(),
+        reporting::api(),
         room::api(),
         room_event::api(),
         room_state::api(),
         send::api(),
         session::api(),
+        tag::api(),
         threads::api(),
+        to_device::api(),
+        typing::api(),
+        user_directory::api(),
         voip::api(),
     ]
     .into_iter()

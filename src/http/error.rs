@@ -7,6 +7,7 @@ use axum::{
     extract::rejection::BytesRejection,
     response::{IntoResponse, Response},
 };
+use hearth_journal::WriteError;
 use http::{HeaderValue, StatusCode, header};
 use ruma::api::{
     client::uiaa::UiaaInfo,
@@ -257,6 +258,16 @@ impl From<sqlx::Error> for ApiError {
             Self::unavailable()
         } else {
             Self::internal(error)
+        }
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Overloaded => Self::unavailable(),
+            WriteError::Storage(error) => error.into(),
+            WriteError::Lost | WriteError::Duplicate(_) => Self::internal(error),
         }
     }
 }

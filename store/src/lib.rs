@@ -52,6 +52,7 @@ pub mod timeline;
 pub mod to_device;
 pub mod uia_session;
 pub mod user_directory;
+pub mod user_event;
 pub mod user_id;
 pub mod write;
 

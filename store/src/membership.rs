@@ -189,3 +189,13 @@ pub async fn list_servers(
     .fetch_all(conn)
     .await
 }
+
+/// How many users are joined to the room.
+pub async fn find_joined_count(conn: &mut PgConnection, room: RoomNid) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM membership WHERE room_nid = $1 AND membership = 'join'"#,
+        room.0,
+    )
+    .fetch_one(conn)
+    .await
+}

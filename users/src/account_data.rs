@@ -101,14 +101,24 @@ impl AccountData {
     ///
     /// [`SetError::Managed`], [`SetError::TypeTooLong`].
     pub async fn set(&self, key: Key<'_>, content: &RawValue) -> Result<(), SetError> {
-        if MANAGED.contains(&key.kind) {
-            return Err(SetError::Managed(key.kind.to_owned()));
-        }
-        if key.kind.len() > MAX_TYPE {
-            return Err(SetError::TypeTooLong);
-        }
+        Self::check(key.kind)?;
         self.put(key, content.get().to_owned()).await?;
         Ok(())
+    }
+
+    /// Refuses types that clients cannot set.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError::Managed`], [`SetError::TypeTooLong`].
+    pub fn check(kind: &str) -> Result<(), SetError> {
+        if MANAGED.contains(&kind) {
+            return Err(SetError::Managed(kind.to_owned()));
+        }
+        match kind.len() > MAX_TYPE {
+            true => Err(SetError::TypeTooLong),
+            false => Ok(()),
+        }
     }
 
     /// Sets the content of any type.
