@@ -18,7 +18,7 @@ CREATE TABLE log_head (
 );
 
 -- One row for everything durable that a client or a peer may wait for, in commit order.
--- Pruned from the tail (tokens older than it get a full resync).
+-- Pruned from the tail (tokens older than it get a full resync): kept are 7 days, and at least 1,000,000 positions.
 CREATE TABLE log (
     position bigint PRIMARY KEY,
     kind smallint NOT NULL,
@@ -26,4 +26,23 @@ CREATE TABLE log (
     user_nid bigint,
     -- The event, for entries that are one.
     event_nid bigint
+);
+
+-- Where the log begins. A process takes a round of pruning every ten minutes (journal/src/prune.rs).
+CREATE TABLE log_tail (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    -- Tokens before it get a full resync. It moves first; what lies before it is deleted in the next round, when every
+    -- process knows of it.
+    position bigint NOT NULL DEFAULT 0,
+    -- Up to where rows are gone: from `log`, `current_state` and `device_list_change`.
+    pruned bigint NOT NULL DEFAULT 0,
+    -- When the last round began.
+    round_ts bigint NOT NULL DEFAULT 0
+);
+INSERT INTO log_tail DEFAULT VALUES;
+
+-- Where the head was when: tells how old positions are. One row a round, kept as long as positions are.
+CREATE TABLE log_mark (
+    created_ts bigint PRIMARY KEY,
+    position bigint NOT NULL
 );

@@ -82,7 +82,7 @@ CREATE TABLE membership (
 CREATE INDEX membership_room ON membership (room_nid, membership);
 CREATE INDEX membership_position ON membership (user_nid, position);
 
--- The event that a device's transaction made. Pruned by age.
+-- The event that a device's transaction made. Pruned by age: 7 days.
 CREATE TABLE sent_event (
     user_nid bigint NOT NULL,
     device_id text NOT NULL,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hearth_core::Position;
-use hearth_store::{intern::Blocks, log, write::Write};
+use hearth_store::{intern::Blocks, log, log_tail, write::Write};
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub blocks: Blocks,
     pub head: Head,
     pub epoch: AtomicI64,
+    pub tail: AtomicI64,
     queue: mpsc::UnboundedSender<Waiting>,
     pub waiting: AtomicUsize,
 }
@@ -94,6 +95,7 @@ impl Journal {
         let mut conn = pool.acquire().await?;
         let cluster = log::find_cluster(&mut conn).await?;
         let head = log::upsert_head(&mut conn, &cluster).await?;
+        let tail = log_tail::find(&mut conn).await?;
         drop(conn);
         let (queue, writes) = mpsc::unbounded_channel();
         let journal = Self(Arc::new(Inner {
@@ -101,6 +103,7 @@ impl Journal {
             blocks,
             head: Head::new(head.position),
             epoch: AtomicI64::new(head.epoch),
+            tail: AtomicI64::new(tail.position.0),
             queue,
             waiting: AtomicUsize::new(0),
         }));
@@ -160,6 +163,12 @@ impl Journal {
     #[must_use]
     pub fn epoch(&self) -> i64 {
         self.0.epoch.load(Ordering::Acquire)
+    }
+
+    /// Where the log begins: what a token from before it missed is no longer known.
+    #[must_use]
+    pub fn tail(&self) -> Position {
+        Position(self.0.tail.load(Ordering::Acquire))
     }
 
     /// Hears of every commit from now on, in the order of the log.

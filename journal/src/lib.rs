@@ -8,10 +8,12 @@ mod batch;
 mod error;
 mod head;
 mod journal;
+mod prune;
 mod writer;
 
 pub use self::{
     announcement::{Announcement, Entry, Kind, Origin},
     error::{StartError, WriteError},
     journal::{Journal, Pending, Written},
+    prune::Pruner,
 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use hearth_core::{Clock, Identity, config::Config};
-use hearth_journal::{Journal, StartError};
+use hearth_journal::{Journal, Pruner, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
 use hearth_rooms::{Departures, Live, Rooms};
 use hearth_store::intern::{Blocks, Interner};
@@ -126,6 +126,7 @@ impl ClientState {
         let interner = Interner::new(pool.clone());
         let blocks = Blocks::new(pool.clone());
         let journal = Journal::start(pool.clone(), blocks.clone(), &tasks, stop.clone()).await?;
+        tasks.spawn(Pruner::new(journal.clone(), clock.clone()).run(stop.clone()));
         let rooms = Rooms::new(hearth_rooms::Parts {
             pool: pool.clone(),
             journal: journal.clone(),

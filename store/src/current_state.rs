@@ -37,3 +37,22 @@ pub async fn find_at(
     .fetch_optional(conn)
     .await
 }
+
+/// Deletes what was current in `rooms` only before `position`; what was current at it stays.
+pub async fn delete_before(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    position: Position,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM current_state old
+         USING (SELECT room_nid, max(position) AS position FROM current_state
+                WHERE room_nid = ANY($1) AND position <= $2 GROUP BY room_nid) last
+         WHERE old.room_nid = last.room_nid AND old.position < last.position",
+        rooms as &[RoomNid],
+        position.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -5,8 +5,9 @@ use std::{fmt, path::Path, str::FromStr as _, time::Duration};
 use hearth_core::config;
 use ruma::ServerName;
 use sqlx::{
-    ConnectOptions as _, PgConnection, PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
+    raw_sql,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -25,6 +26,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prepared statements that each connection keeps; more than the crate has.
 const STATEMENTS: usize = 500;
+
+/// A connection that was used this short a time ago is used again without asking whether it lives: the question costs
+/// a round trip, and each connection is asked anyway when it comes back to the pool.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Time limits of every connection of the pool.
+///
+/// A frozen process must not stop the others: it loses its transaction, and with it the log's lock and its rooms' rows,
+/// before those who wait for them give up. Set by a statement, because poolers refuse options at connect.
+const LIMITS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '15s'; \
+                      SET idle_in_transaction_session_timeout = '10s'";
 
 /// The database of this server: a pool, and the private `PostgreSQL` if there is one.
 ///
@@ -158,12 +170,31 @@ async fn connect(
     schema::prepare(&mut conn, &MIGRATOR, server_name).await?;
     schema::close(conn).await;
 
-    PgPoolOptions::new()
+    pool_options()
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout.duration())
         .connect_with(options.clone())
         .await
         .map_err(|source| unreachable_server(&options, source))
+}
+
+fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .after_connect(|conn, _| {
+            Box::pin(async move {
+                raw_sql(LIMITS).execute(conn).await?;
+                Ok(())
+            })
+        })
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= FRESH {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 /// Connects, and waits a little for a server that is being started at the same time.

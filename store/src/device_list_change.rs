@@ -19,3 +19,14 @@ pub async fn insert(
     .await?;
     Ok(())
 }
+
+/// Deletes the changes up to `position`.
+pub async fn delete(conn: &mut PgConnection, position: Position) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM device_list_change WHERE position <= $1",
+        position.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -27,6 +27,8 @@ pub mod event;
 pub mod filter;
 pub mod intern;
 pub mod log;
+pub mod log_mark;
+pub mod log_tail;
 pub mod login_token;
 pub mod membership;
 pub mod openid_token;

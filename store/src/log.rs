@@ -155,3 +155,19 @@ pub async fn list(
     .fetch_all(conn)
     .await
 }
+
+/// Deletes the rows of `(from, to]`. Gives the rooms that they told of.
+pub async fn delete(
+    conn: &mut PgConnection,
+    from: Position,
+    to: Position,
+) -> sqlx::Result<Vec<RoomNid>> {
+    sqlx::query_scalar!(
+        r#"WITH gone AS (DELETE FROM log WHERE position > $1 AND position <= $2 RETURNING room_nid)
+           SELECT DISTINCT room_nid AS "room!: RoomNid" FROM gone WHERE room_nid IS NOT NULL"#,
+        from.0,
+        to.0,
+    )
+    .fetch_all(conn)
+    .await
+}

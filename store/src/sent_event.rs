@@ -86,6 +86,23 @@ pub async fn list_of_events(
         .collect())
 }
 
+/// Deletes transactions from before `oldest_ts`, the oldest `limit` of them. Gives how many.
+pub async fn delete_before(
+    conn: &mut PgConnection,
+    oldest_ts: i64,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "DELETE FROM sent_event WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM sent_event WHERE created_ts < $1 ORDER BY created_ts LIMIT $2))",
+        oldest_ts,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected())
+}
+
 struct Columns<'a> {
     users: Vec<i64>,
     devices: Vec<&'a str>,
