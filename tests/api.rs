@@ -4,10 +4,13 @@
 mod api {
     mod account;
     mod admin;
+    mod create_room;
     mod devices;
     mod login;
+    mod membership;
     mod refresh;
     mod register;
     mod routes;
+    mod send;
     mod server;
 }
