@@ -8,7 +8,9 @@ use super::server::{TestServer, User};
 
 /// The content of a state event of a room.
 async fn state(server: &TestServer, user: &User, room: &str, kind: &str) -> Value {
-    let (status, body) = server.get(user, &format!("/rooms/{room}/state/{kind}")).await;
+    let (status, body) = server
+        .get(user, &format!("/rooms/{room}/state/{kind}"))
+        .await;
     assert_eq!(status, StatusCode::OK, "{kind}: {body}");
     body
 }
@@ -36,17 +38,34 @@ async fn a_room_has_what_was_asked_for(pool: PgPool) {
     });
     let room = create(&server, &alice, body).await;
 
-    assert_eq!(state(&server, &alice, &room, "m.room.name").await["name"], "Tea");
-    assert_eq!(state(&server, &alice, &room, "m.room.topic").await["topic"], "Leaves");
-    assert_eq!(state(&server, &alice, &room, "m.room.join_rules").await["join_rule"], "public");
+    assert_eq!(
+        state(&server, &alice, &room, "m.room.name").await["name"],
+        "Tea"
+    );
+    assert_eq!(
+        state(&server, &alice, &room, "m.room.topic").await["topic"],
+        "Leaves"
+    );
+    assert_eq!(
+        state(&server, &alice, &room, "m.room.join_rules").await["join_rule"],
+        "public"
+    );
     let alias = state(&server, &alice, &room, "m.room.canonical_alias").await;
     assert_eq!(alias["alias"], "#tea:example.org");
     let visibility = state(&server, &alice, &room, "m.room.history_visibility").await;
     assert_eq!(visibility["history_visibility"], "joined");
     assert_eq!(state(&server, &alice, &room, "org.example/k").await["a"], 1);
-    assert_eq!(state(&server, &alice, &room, "m.room.power_levels").await["events_default"], 7);
-    assert_eq!(state(&server, &alice, &room, "m.room.create").await["m.federate"], false);
-    let (status, found) = server.get(&alice, "/directory/room/%23tea:example.org").await;
+    assert_eq!(
+        state(&server, &alice, &room, "m.room.power_levels").await["events_default"],
+        7
+    );
+    assert_eq!(
+        state(&server, &alice, &room, "m.room.create").await["m.federate"],
+        false
+    );
+    let (status, found) = server
+        .get(&alice, "/directory/room/%23tea:example.org")
+        .await;
     assert_eq!((status, &found["room_id"]), (StatusCode::OK, &json!(room)));
 }
 
@@ -109,7 +128,9 @@ async fn a_contradiction_is_refused_and_leaves_nothing(pool: PgPool) {
     assert_eq!(body["errcode"], "M_INVALID_ROOM_STATE");
     let (_, joined) = server.get(&alice, "/joined_rooms").await;
     assert_eq!(joined["joined_rooms"], json!([]));
-    let (status, _) = server.get(&alice, "/directory/room/%23tea:example.org").await;
+    let (status, _) = server
+        .get(&alice, "/directory/room/%23tea:example.org")
+        .await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
@@ -124,7 +145,9 @@ async fn those_who_are_invited_to_a_trusted_chat_have_the_same_power(pool: PgPoo
             "preset": "trusted_private_chat", "invite": [bob.id], "room_version": version,
         });
         let room = create(&server, &alice, body).await;
-        server.post(&bob, &format!("/rooms/{room}/join"), json!({})).await;
+        server
+            .post(&bob, &format!("/rooms/{room}/join"), json!({}))
+            .await;
 
         let path = format!("/rooms/{room}/state/m.room.name");
         let (status, body) = server.put(&bob, &path, json!({ "name": "ours" })).await;

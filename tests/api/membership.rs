@@ -16,9 +16,20 @@ async fn create(server: &TestServer, user: &User, body: Value) -> String {
 }
 
 /// Does something to a room and gives the status and the error code.
-async fn act(server: &TestServer, user: &User, room: &str, what: &str, body: Value) -> (StatusCode, String) {
-    let (status, answer) = server.post(user, &format!("/rooms/{room}/{what}"), body).await;
-    (status, answer["errcode"].as_str().unwrap_or_default().to_owned())
+async fn act(
+    server: &TestServer,
+    user: &User,
+    room: &str,
+    what: &str,
+    body: Value,
+) -> (StatusCode, String) {
+    let (status, answer) = server
+        .post(user, &format!("/rooms/{room}/{what}"), body)
+        .await;
+    (
+        status,
+        answer["errcode"].as_str().unwrap_or_default().to_owned(),
+    )
 }
 
 async fn membership(server: &TestServer, user: &User, room: &str, of: &User) -> Value {
@@ -32,17 +43,43 @@ async fn who_is_invited_joins_and_leaves(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let room = create(&server, &alice, json!({})).await;
-    assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, FORBIDDEN);
+    assert_eq!(
+        act(&server, &bob, &room, "join", json!({})).await.0,
+        FORBIDDEN
+    );
 
-    assert_eq!(act(&server, &alice, &room, "invite", json!({ "user_id": bob.id })).await.0, OK);
+    assert_eq!(
+        act(
+            &server,
+            &alice,
+            &room,
+            "invite",
+            json!({ "user_id": bob.id })
+        )
+        .await
+        .0,
+        OK
+    );
     assert_eq!(membership(&server, &alice, &room, &bob).await, "invite");
     assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, OK);
-    assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, OK, "joining twice is joining once");
+    assert_eq!(
+        act(&server, &bob, &room, "join", json!({})).await.0,
+        OK,
+        "joining twice is joining once"
+    );
     let (_, joined) = server.get(&bob, "/joined_rooms").await;
     assert_eq!(joined["joined_rooms"], json!([room]));
 
-    assert_eq!(act(&server, &bob, &room, "forget", json!({})).await.0, StatusCode::BAD_REQUEST);
-    assert_eq!(act(&server, &bob, &room, "leave", json!({ "reason": "late" })).await.0, OK);
+    assert_eq!(
+        act(&server, &bob, &room, "forget", json!({})).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        act(&server, &bob, &room, "leave", json!({ "reason": "late" }))
+            .await
+            .0,
+        OK
+    );
     assert_eq!(membership(&server, &alice, &room, &bob).await, "leave");
     assert_eq!(act(&server, &bob, &room, "forget", json!({})).await.0, OK);
     let (_, joined) = server.get(&bob, "/joined_rooms").await;
@@ -55,19 +92,61 @@ async fn moderators_kick_ban_and_unban(pool: PgPool) {
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
     let target = json!({ "user_id": bob.id, "reason": "rude" });
-    assert_eq!(act(&server, &alice, &room, "kick", target.clone()).await.0, FORBIDDEN, "not there yet");
+    assert_eq!(
+        act(&server, &alice, &room, "kick", target.clone()).await.0,
+        FORBIDDEN,
+        "not there yet"
+    );
     act(&server, &bob, &room, "join", json!({})).await;
 
     let other = json!({ "user_id": alice.id });
-    assert_eq!(act(&server, &bob, &room, "kick", other.clone()).await, (FORBIDDEN, "M_FORBIDDEN".into()));
+    assert_eq!(
+        act(&server, &bob, &room, "kick", other.clone()).await,
+        (FORBIDDEN, "M_FORBIDDEN".into())
+    );
     assert_eq!(act(&server, &bob, &room, "ban", other).await.0, FORBIDDEN);
-    assert_eq!(act(&server, &alice, &room, "kick", target.clone()).await.0, OK);
-    assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, OK, "a kick is no ban");
-    assert_eq!(act(&server, &alice, &room, "ban", target.clone()).await.0, OK);
+    assert_eq!(
+        act(&server, &alice, &room, "kick", target.clone()).await.0,
+        OK
+    );
+    assert_eq!(
+        act(&server, &bob, &room, "join", json!({})).await.0,
+        OK,
+        "a kick is no ban"
+    );
+    assert_eq!(
+        act(&server, &alice, &room, "ban", target.clone()).await.0,
+        OK
+    );
     assert_eq!(membership(&server, &alice, &room, &bob).await, "ban");
-    assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, FORBIDDEN);
-    assert_eq!(act(&server, &alice, &room, "unban", json!({ "user_id": bob.id })).await.0, OK);
-    assert_eq!(act(&server, &alice, &room, "unban", json!({ "user_id": bob.id })).await.0, FORBIDDEN);
+    assert_eq!(
+        act(&server, &bob, &room, "join", json!({})).await.0,
+        FORBIDDEN
+    );
+    assert_eq!(
+        act(
+            &server,
+            &alice,
+            &room,
+            "unban",
+            json!({ "user_id": bob.id })
+        )
+        .await
+        .0,
+        OK
+    );
+    assert_eq!(
+        act(
+            &server,
+            &alice,
+            &room,
+            "unban",
+            json!({ "user_id": bob.id })
+        )
+        .await
+        .0,
+        FORBIDDEN
+    );
     assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, OK);
 }
 
@@ -79,13 +158,31 @@ async fn who_knocks_is_let_in(pool: PgPool) {
     let room = create(&server, &alice, json!({ "initial_state": rules })).await;
     let closed = create(&server, &alice, json!({})).await;
 
-    let (status, _) = server.post(&bob, &format!("/knock/{closed}"), json!({})).await;
+    let (status, _) = server
+        .post(&bob, &format!("/knock/{closed}"), json!({}))
+        .await;
     assert_eq!(status, FORBIDDEN);
-    let (status, body) = server.post(&bob, &format!("/knock/{room}"), json!({ "reason": "hi" })).await;
+    let (status, body) = server
+        .post(&bob, &format!("/knock/{room}"), json!({ "reason": "hi" }))
+        .await;
     assert_eq!((status, &body["room_id"]), (OK, &json!(room)));
     assert_eq!(membership(&server, &alice, &room, &bob).await, "knock");
-    assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, FORBIDDEN);
-    assert_eq!(act(&server, &alice, &room, "invite", json!({ "user_id": bob.id })).await.0, OK);
+    assert_eq!(
+        act(&server, &bob, &room, "join", json!({})).await.0,
+        FORBIDDEN
+    );
+    assert_eq!(
+        act(
+            &server,
+            &alice,
+            &room,
+            "invite",
+            json!({ "user_id": bob.id })
+        )
+        .await
+        .0,
+        OK
+    );
     assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, OK);
 }
 
@@ -100,7 +197,10 @@ async fn a_restricted_room_opens_to_members_of_another(pool: PgPool) {
     let rules = json!([{ "type": "m.room.join_rules", "content": rule }]);
     let room = create(&server, &alice, json!({ "initial_state": rules })).await;
 
-    assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, FORBIDDEN);
+    assert_eq!(
+        act(&server, &bob, &room, "join", json!({})).await.0,
+        FORBIDDEN
+    );
     act(&server, &bob, &club, "join", json!({})).await;
     assert_eq!(act(&server, &bob, &room, "join", json!({})).await.0, OK);
 
@@ -114,8 +214,18 @@ async fn rooms_that_nobody_knows_are_not_found(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
 
-    let (status, body) = server.post(&alice, "/join/!nowhere:example.org", json!({})).await;
-    assert_eq!((status, &body["errcode"]), (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND")));
-    let (status, body) = server.post(&alice, "/join/%23nowhere:example.org", json!({})).await;
-    assert_eq!((status, &body["errcode"]), (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND")));
+    let (status, body) = server
+        .post(&alice, "/join/!nowhere:example.org", json!({}))
+        .await;
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND"))
+    );
+    let (status, body) = server
+        .post(&alice, "/join/%23nowhere:example.org", json!({}))
+        .await;
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND"))
+    );
 }

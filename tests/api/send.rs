@@ -9,7 +9,9 @@ use super::server::{Answer, TestServer, User};
 const OK: StatusCode = StatusCode::OK;
 
 async fn public_room(server: &TestServer, user: &User) -> String {
-    let (_, answer) = server.post(user, "/createRoom", json!({ "preset": "public_chat" })).await;
+    let (_, answer) = server
+        .post(user, "/createRoom", json!({ "preset": "public_chat" }))
+        .await;
     answer["room_id"].as_str().unwrap().to_owned()
 }
 
@@ -39,7 +41,10 @@ async fn a_repeated_transaction_is_one_event(pool: PgPool) {
 
     assert_eq!(status, OK);
     assert_eq!(first, again);
-    assert_ne!(first, elsewhere, "another device's transactions are its own");
+    assert_ne!(
+        first, elsewhere,
+        "another device's transactions are its own"
+    );
     let stored = event(&server, &alice, &room, &first["event_id"]).await;
     assert_eq!(stored["content"]["body"], "one");
     assert_eq!(stored["unsigned"]["transaction_id"], "t");
@@ -62,16 +67,26 @@ async fn twenty_who_send_at_once_all_get_through(pool: PgPool) {
         assert_eq!(status, OK, "{answer}");
         answer["event_id"].as_str().unwrap().to_owned()
     });
-    let ids: std::collections::HashSet<String> =
-        futures_util::future::join_all(sends).await.into_iter().collect();
+    let ids: std::collections::HashSet<String> = futures_util::future::join_all(sends)
+        .await
+        .into_iter()
+        .collect();
 
     assert_eq!(ids.len(), 200);
-    let (_, page) = server.get(alice, &format!("/rooms/{room}/messages?dir=b&limit=500")).await;
+    let (_, page) = server
+        .get(alice, &format!("/rooms/{room}/messages?dir=b&limit=500"))
+        .await;
     let chunk = page["chunk"].as_array().unwrap();
-    let seen = chunk.iter().filter(|event| ids.contains(event["event_id"].as_str().unwrap()));
+    let seen = chunk
+        .iter()
+        .filter(|event| ids.contains(event["event_id"].as_str().unwrap()));
     assert_eq!(seen.count(), 200);
     let (_, state) = server.get(alice, &format!("/rooms/{room}/state")).await;
-    let own = state.as_array().unwrap().iter().filter(|event| event["type"] == "org.example");
+    let own = state
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["type"] == "org.example");
     assert_eq!(own.count(), 20);
 }
 
@@ -83,7 +98,10 @@ async fn outsiders_do_not_send(pool: PgPool) {
 
     let (status, body) = say(&server, &bob, &room, "t", "x").await;
 
-    assert_eq!((status, &body["errcode"]), (StatusCode::FORBIDDEN, &json!("M_FORBIDDEN")));
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::FORBIDDEN, &json!("M_FORBIDDEN"))
+    );
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
@@ -93,15 +111,31 @@ async fn what_is_no_event_is_refused(pool: PgPool) {
     let room = public_room(&server, &alice).await;
 
     let (status, body) = say(&server, &alice, &room, "big", &"x".repeat(70_000)).await;
-    assert_eq!((status, &body["errcode"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("M_TOO_LARGE")));
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("M_TOO_LARGE"))
+    );
     let path = format!("/rooms/{room}/send/m.room.message/float");
     let (status, body) = server.put(&alice, &path, json!({ "body": 1.5 })).await;
-    assert_eq!((status, &body["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_BAD_JSON")));
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::BAD_REQUEST, &json!("M_BAD_JSON"))
+    );
     let path = format!("/rooms/{room}/state/m.room.canonical_alias");
-    let (status, body) = server.put(&alice, &path, json!({ "alias": "#no:example.org" })).await;
-    assert_eq!((status, &body["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_BAD_ALIAS")));
-    let (status, body) = server.put(&alice, &path, json!({ "alias": "nonsense" })).await;
-    assert_eq!((status, &body["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_INVALID_PARAM")));
+    let (status, body) = server
+        .put(&alice, &path, json!({ "alias": "#no:example.org" }))
+        .await;
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::BAD_REQUEST, &json!("M_BAD_ALIAS"))
+    );
+    let (status, body) = server
+        .put(&alice, &path, json!({ "alias": "nonsense" }))
+        .await;
+    assert_eq!(
+        (status, &body["errcode"]),
+        (StatusCode::BAD_REQUEST, &json!("M_INVALID_PARAM"))
+    );
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
@@ -109,7 +143,9 @@ async fn a_redacted_event_loses_its_content(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let room = public_room(&server, &alice).await;
-    server.post(&bob, &format!("/rooms/{room}/join"), json!({})).await;
+    server
+        .post(&bob, &format!("/rooms/{room}/join"), json!({}))
+        .await;
     let (_, sent) = say(&server, &alice, &room, "t", "oops").await;
     let id = sent["event_id"].as_str().unwrap();
     let path = format!("/rooms/{room}/redact/{id}/r");
@@ -123,8 +159,14 @@ async fn a_redacted_event_loses_its_content(pool: PgPool) {
 
     let stored = event(&server, &bob, &room, &sent["event_id"]).await;
     assert_eq!(stored["content"], json!({}));
-    assert_eq!(stored["unsigned"]["redacted_because"]["event_id"], redaction["event_id"]);
-    assert_eq!(stored["unsigned"]["redacted_because"]["content"]["reason"], "typo");
+    assert_eq!(
+        stored["unsigned"]["redacted_because"]["event_id"],
+        redaction["event_id"]
+    );
+    assert_eq!(
+        stored["unsigned"]["redacted_because"]["content"]["reason"],
+        "typo"
+    );
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
