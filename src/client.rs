@@ -4,15 +4,18 @@
 
 mod account;
 mod admin;
+mod alias;
 mod config;
 mod context;
 mod device;
+mod directory;
 mod discovery;
 mod filter;
 mod membership;
 mod message;
 mod peeking;
 mod presence;
+mod profile;
 mod push;
 mod reader;
 mod receipt;
@@ -25,11 +28,13 @@ mod room_event;
 mod room_state;
 mod send;
 mod session;
+mod space;
 mod state;
 mod tag;
 mod threads;
 mod to_device;
 mod typing;
+mod upgrade;
 mod user_directory;
 mod voip;
 
@@ -44,15 +49,18 @@ pub fn api(state: ClientState) -> Api {
     [
         account::api(),
         admin::api(),
+        alias::api(),
         config::api(),
         context::api(),
         device::api(),
+        directory::api(),
         discovery::api(),
         filter::api(),
         membership::api(),
         message::api(),
         peeking::api(),
         presence::api(),
+        profile::api(),
         push::api(),
         receipt::api(),
         relations::api(),
@@ -62,10 +70,12 @@ pub fn api(state: ClientState) -> Api {
         room_state::api(),
         send::api(),
         session::api(),
+        space::api(),
         tag::api(),
         threads::api(),
         to_device::api(),
         typing::api(),
+        upgrade::api(),
         user_directory::api(),
         voip::api(),
     ]

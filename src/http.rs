@@ -9,6 +9,7 @@ pub mod layers;
 pub mod limit;
 pub mod listen;
 pub mod live;
+pub mod object;
 pub mod observe;
 pub mod ruma;
 mod socket;
@@ -22,5 +23,6 @@ pub use self::{
     error::ApiError,
     interactive::Interactive,
     limit::{Action, RateLimits},
+    object::Object,
     ruma::Ruma,
 };

@@ -6,11 +6,15 @@ mod api {
     mod admin;
     mod create_room;
     mod devices;
+    mod directory;
     mod login;
     mod membership;
+    mod profile;
     mod refresh;
     mod register;
     mod routes;
     mod send;
     mod server;
+    mod spaces;
+    mod upgrade;
 }

@@ -6,7 +6,7 @@ use axum::extract::FromRef;
 use hearth_core::{Clock, Identity, config::Config};
 use hearth_journal::{Journal, Pruner, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
-use hearth_rooms::{Departures, Live, Rooms};
+use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, directory::Alone};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
     AccountData, Accounts, Devices, Ephemeral, Filters, OpenIds, Presence, Profiles, Receipts,
@@ -81,6 +81,10 @@ pub struct ClientState {
     pub rooms: Rooms,
     /// Leaving all rooms at once.
     pub departures: Departures,
+    /// Finds rooms.
+    pub directory: Directory,
+    /// Shows new profiles in rooms.
+    pub member_profiles: MemberProfiles,
     /// What happens, once it is in memory.
     pub live: Live,
 }
@@ -137,6 +141,7 @@ impl ClientState {
         });
         let live = rooms.follow(&tasks, stop.clone());
         let departures = Departures::start(rooms.clone(), tasks.clone(), stop.clone());
+        let member_profiles = MemberProfiles::start(rooms.clone(), tasks.clone(), stop.clone());
         let processes = match config.redis {
             Some(_) => Processes::Many,
             None => Processes::One,
@@ -203,6 +208,8 @@ impl ClientState {
             journal,
             accounts,
             sessions,
+            directory: Directory::new(rooms.clone(), Arc::new(Alone)),
+            member_profiles,
             rooms,
             departures,
             live,

@@ -157,7 +157,7 @@ impl Directory {
         let names = TOLD.map(|kind| kind.to_string());
         let names: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
         let keys = self.rooms.interner().find_state_keys(&names).await?;
-        let wanted = subjects.iter().map(|subject| subject.snapshot);
+        let wanted: Vec<SnapshotNid> = subjects.iter().map(|subject| subject.snapshot).collect();
         let snapshots = self.rooms.snapshots().map(wanted).await?;
         let held = |snapshot: &Snapshot| held(snapshot, &keys);
         let states: Vec<Vec<Option<EventNid>>> = subjects
@@ -168,7 +168,7 @@ impl Directory {
                     .map_or_else(Vec::new, |snapshot| held(snapshot))
             })
             .collect();
-        let nids = states.iter().flatten().copied().flatten();
+        let nids: Vec<EventNid> = states.iter().flatten().copied().flatten().collect();
         let events = self.rooms.events().map(nids).await?;
         let content = |nid: &Option<EventNid>| {
             let event = events.get(nid.as_ref()?)?;

@@ -8,7 +8,6 @@ use hearth_store::uia_session::Taken;
 use hearth_users::{
     Accounts, Profiles, Sessions,
     accounts::{Kind, NewAccount, NewPassword},
-    profiles::ProfileError,
     sessions::{NewSession, Refreshable},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -159,22 +158,4 @@ fn mac(secret: &Secret, request: &Request) -> String {
     mac.update(parts.join("\0").as_bytes());
     let bytes = mac.finalize().into_bytes();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl From<ProfileError> for ApiError {
-    fn from(error: ProfileError) -> Self {
-        match error {
-            ProfileError::InvalidKey | ProfileError::InvalidValue(_) => {
-                Self::invalid_param(error.to_string())
-            }
-            ProfileError::KeyTooLong => {
-                Self::bad_request(ErrorKind::KeyTooLarge, error.to_string())
-            }
-            ProfileError::TooLarge => {
-                Self::bad_request(ErrorKind::ProfileTooLarge, error.to_string())
-            }
-            ProfileError::NoAccount => Self::not_found(error.to_string()),
-            ProfileError::Storage(error) => error.into(),
-        }
-    }
 }
