@@ -84,7 +84,7 @@ async fn make_rooms(pool: &PgPool, count: u64) -> sqlx::Result<Vec<RoomNid>> {
     let mut conn = pool.acquire().await?;
     let mut rooms = Vec::new();
     for index in 0..count.max(1) {
-        rooms.push(room::insert(&mut conn, &format!("!{index}:example.org"), "12").await?);
+        rooms.extend(room::insert(&mut conn, &format!("!{index}:example.org"), "12").await?);
     }
     Ok(rooms)
 }

@@ -98,16 +98,13 @@ impl Rooms {
         if creation.invite.len() > INVITES {
             return Err(CreateError::TooManyInvites);
         }
-        let create = creation.create_event(&rules, self.clock().now());
-        let room_id = self.new_room_id(creation, &rules, &create)?;
-        let mut conn = self.pool().acquire().await?;
-        if let Some(alias) = &creation.alias
-            && room_alias::find(&mut conn, alias).await?.is_some()
-        {
-            return Err(CreateError::AliasTaken);
+        if let Some(alias) = &creation.alias {
+            let mut conn = self.pool().acquire().await?;
+            if room_alias::find(&mut conn, alias).await?.is_some() {
+                return Err(CreateError::AliasTaken);
+            }
         }
-        room_table::insert(&mut conn, room_id.as_str(), creation.version.as_str()).await?;
-        drop(conn);
+        let (room_id, create) = self.new_room(creation, &rules).await?;
         let room = self.find(&room_id).await?.ok_or(SendError::UnknownRoom)?;
 
         let mut builder = Builder::new(self, &room, Head::empty());
@@ -116,6 +113,31 @@ impl Rooms {
         }
         self.commit_new(creation, &room, builder).await?;
         Ok(room_id)
+    }
+
+    /// Finds an id that no room has, and makes the room's row.
+    ///
+    /// Since version 12 the id follows from the create event, so that two rooms of one user, made within a millisecond,
+    /// would be one: then the later one is made a millisecond later.
+    async fn new_room(
+        &self,
+        creation: &Creation,
+        rules: &RoomVersionRules,
+    ) -> Result<(OwnedRoomId, Draft), CreateError> {
+        let mut conn = self.pool().acquire().await?;
+        let mut now = self.clock().now();
+        loop {
+            let create = creation.create_event(rules, now);
+            let room_id = self.new_room_id(creation, rules, &create)?;
+            let version = creation.version.as_str();
+            if room_table::insert(&mut conn, room_id.as_str(), version)
+                .await?
+                .is_some()
+            {
+                return Ok((room_id, create));
+            }
+            now = MilliSecondsSinceUnixEpoch(now.get().saturating_add(1_u32.into()));
+        }
     }
 
     /// Since version 12 the room's id is the create event's.

@@ -63,20 +63,20 @@ pub async fn lock(conn: &mut PgConnection, nid: RoomNid) -> sqlx::Result<Option<
     .await
 }
 
-/// Makes the room's row, or finds it when it is there already.
+/// Makes the room's row; `None` when there is one already.
 pub async fn insert(
     conn: &mut PgConnection,
     room_id: &str,
     version: &str,
-) -> sqlx::Result<RoomNid> {
+) -> sqlx::Result<Option<RoomNid>> {
     sqlx::query_scalar!(
         r#"INSERT INTO room (room_id, version) VALUES ($1, $2)
-           ON CONFLICT (room_id) DO UPDATE SET version = room.version
+           ON CONFLICT (room_id) DO NOTHING
            RETURNING nid AS "nid: RoomNid""#,
         room_id,
         version,
     )
-    .fetch_one(conn)
+    .fetch_optional(conn)
     .await
 }
 

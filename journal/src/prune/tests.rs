@@ -125,7 +125,7 @@ async fn what_is_current_at_the_tail_stays(pool: PgPool) {
     let nid = hearth_store::room::insert(&mut conn, "!tea:example.org", "12")
         .await
         .unwrap();
-    assert_eq!(nid, ROOM);
+    assert_eq!(nid, Some(ROOM));
     let pruner = pruner(pool, 1).await;
     change(&pruner.journal, 0, SnapshotNid(100)).await;
     change(&pruner.journal, 1, SnapshotNid(200)).await;
