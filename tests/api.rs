@@ -9,12 +9,19 @@ mod api {
     mod directory;
     mod login;
     mod membership;
+    mod presence;
     mod profile;
+    mod pushrules;
+    mod receipts;
     mod refresh;
     mod register;
+    mod report;
     mod routes;
     mod send;
     mod server;
     mod spaces;
+    mod to_device;
     mod upgrade;
+    mod user;
+    mod user_directory;
 }

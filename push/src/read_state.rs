@@ -128,20 +128,20 @@ impl ReadState {
             .rooms
             .membership(&current.snapshot, &viewer.user_id)
             .await?;
-        match membership {
-            MembershipState::Join => Ok(room),
-            _ => Err(ReadError::NotJoined),
+        if membership != MembershipState::Join {
+            return Err(ReadError::NotJoined);
         }
+        Ok(room)
     }
 
     async fn event(&self, room: &Room, event_id: &EventId) -> Result<Arc<RoomEvent>, ReadError> {
         let nids = self.rooms.events().nids(&[event_id]).await?;
         let nid = nids.get(event_id).ok_or(ReadError::UnknownEvent)?;
         let event = self.rooms.events().get(*nid).await?;
-        match event.room == room.nid && event.is_accepted() {
-            true => Ok(event),
-            false => Err(ReadError::UnknownEvent),
+        if event.room != room.nid || !event.is_accepted() {
+            return Err(ReadError::UnknownEvent);
         }
+        Ok(event)
     }
 
     /// The thread as it is stored, if it fits the event.
@@ -158,10 +158,10 @@ impl ReadState {
                 threads::relates_to(&self.rooms, event, &root).await?
             }
         };
-        match fits {
-            true => Ok(thread.to_owned()),
-            false => Err(ReadError::Invalid("the event is not in this thread")),
+        if !fits {
+            return Err(ReadError::Invalid("the event is not in this thread"));
         }
+        Ok(thread.to_owned())
     }
 
     async fn row(

@@ -12,7 +12,7 @@ use hearth_users::{
 use ruma::{
     UserId,
     push::{
-        Action, AnyPushRule, InsertPushRuleError, NewPushRule, PushCondition, RemovePushRuleError,
+        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError,
         RuleKind, Ruleset,
     },
 };
@@ -66,19 +66,20 @@ impl From<InsertPushRuleError> for ChangeRuleError {
             InsertPushRuleError::BeforeHigherThanAfter => {
                 Self::Invalid("the rule to stand before comes ahead of the one to stand after")
             }
-            _ => Self::Invalid("this is no name of a rule"),
+            InsertPushRuleError::InvalidRuleId => {
+                Self::Invalid("the name of a rule has no slashes")
+            }
+            _ => Self::Invalid("this rule is not allowed"),
         }
     }
 }
 
 impl From<RemovePushRuleError> for ChangeRuleError {
     fn from(error: RemovePushRuleError) -> Self {
-        match error {
-            RemovePushRuleError::ServerDefault => {
-                Self::Invalid("the server's rules cannot be removed")
-            }
-            _ => Self::NotFound,
+        if matches!(error, RemovePushRuleError::ServerDefault) {
+            return Self::Invalid("the server's rules cannot be removed");
         }
+        Self::NotFound
     }
 }
 
@@ -136,14 +137,13 @@ impl PushRules {
         after: Option<&str>,
         before: Option<&str>,
     ) -> Result<(), ChangeRuleError> {
-        check_conditions(rule)?;
         self.change(user, user_id, |rules| {
             rules.insert(rule.clone(), after, before)?;
             let own = rules.iter().filter(|rule| !rule.is_server_default());
-            match own.count() > MAX_RULES {
-                true => Err(ChangeRuleError::TooMany),
-                false => Ok(()),
+            if own.count() > MAX_RULES {
+                return Err(ChangeRuleError::TooMany);
             }
+            Ok(())
         })
         .await
     }
@@ -215,10 +215,10 @@ impl PushRules {
             let mut rules = read(user_id, content);
             change(&mut rules)?;
             let content = content_of(&rules).to_string();
-            match content.len() > MAX_SIZE {
-                true => Err(ChangeRuleError::TooMany),
-                false => Ok(Some(content)),
+            if content.len() > MAX_SIZE {
+                return Err(ChangeRuleError::TooMany);
             }
+            Ok(Some(content))
         };
         self.0.update(key(user), changed).await
     }
@@ -247,7 +247,7 @@ pub(crate) fn read(user_id: &UserId, content: Option<&str>) -> Ruleset {
 /// Rules as clients get them: every kind is there, empty ones too.
 #[must_use]
 pub fn ruleset_json(rules: &Ruleset) -> Value {
-    let mut json = serde_json::to_value(rules).expect("push rules serialize");
+    let mut json = json!(rules);
     if let Some(object) = json.as_object_mut() {
         for kind in KINDS {
             object.entry(kind).or_insert_with(|| json!([]));
@@ -260,21 +260,6 @@ pub fn ruleset_json(rules: &Ruleset) -> Value {
 #[must_use]
 pub fn content_of(rules: &Ruleset) -> Value {
     json!({ "global": ruleset_json(rules) })
-}
-
-/// Conditions that lack what their kind needs are refused; unknown kinds are kept and never apply.
-fn check_conditions(rule: &NewPushRule) -> Result<(), ChangeRuleError> {
-    let conditions: &[PushCondition] = match rule {
-        NewPushRule::Override(rule) | NewPushRule::Underride(rule) => &rule.conditions,
-        _ => &[],
-    };
-    match conditions
-        .iter()
-        .any(|condition| condition.kind().is_empty())
-    {
-        true => Err(ChangeRuleError::Invalid("a condition has no kind")),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -127,163 +127,47 @@ impl ClientState {
             tasks,
             stop,
         } = parts;
-        let interner = Interner::new(pool.clone());
-        let blocks = Blocks::new(pool.clone());
-        let journal = Journal::start(pool.clone(), blocks.clone(), &tasks, stop.clone()).await?;
-        tasks.spawn(Pruner::new(journal.clone(), clock.clone()).run(stop.clone()));
-        let rooms = Rooms::new(hearth_rooms::Parts {
-            pool: pool.clone(),
-            journal: journal.clone(),
-            interner: interner.clone(),
-            blocks,
-            identity,
-            clock: clock.clone(),
-        });
-        let live = rooms.follow(&tasks, stop.clone());
-        let departures = Departures::start(rooms.clone(), tasks.clone(), stop.clone());
-        let member_profiles = MemberProfiles::start(rooms.clone(), tasks.clone(), stop.clone());
-        let processes = match config.redis {
-            Some(_) => Processes::Many,
-            None => Processes::One,
-        };
-        let sessions = Sessions::new(pool.clone(), journal.clone(), clock.clone(), processes);
-        tasks.spawn(sessions.clone().run(stop.clone()));
-        let accounts = Accounts::new(AccountsParts {
-            pool: pool.clone(),
-            interner: interner.clone(),
-            clock: clock.clone(),
-            server_name: config.server_name.clone(),
-            sessions: sessions.clone(),
-        });
-        let registration = config.registration.clone();
-        let account_data = AccountData::new(pool.clone(), journal.clone());
-        let receipts = Receipts::new(pool.clone(), journal.clone());
-        let push = Push::start(
-            &pool,
-            &journal,
-            &rooms,
-            (&account_data, &receipts),
-            (&tasks, &stop),
-        );
+        let ground = Ground::start(&config, identity, &pool, &clock, (&tasks, &stop)).await?;
+        let own = OwnData::new(&pool, &clock, &config, &ground);
+        let push = Push::start(&pool, &ground, &own, (&tasks, &stop));
         let seen = Seen::start(&pool, &clock, &config, (&tasks, &stop));
+        let registration = config.registration.clone();
+        let (journal, sessions) = (ground.journal, ground.sessions);
 
         Ok(Self {
             devices: Devices::new(pool.clone(), journal.clone(), sessions.clone()),
             profiles: Profiles::new(pool.clone()),
             openids: OpenIds::new(pool.clone(), clock.clone()),
-            tags: RoomTags::new(account_data.clone()),
-            filters: Filters::new(pool.clone()),
-            to_device: ToDevice::new(
-                pool.clone(),
-                journal.clone(),
-                interner.clone(),
-                clock.clone(),
-                config.server_name.clone(),
-            ),
-            reports: Reports::new(pool.clone(), interner.clone(), clock.clone()),
-            user_directory: UserDirectory::new(pool.clone(), interner.clone()),
+            tags: own.tags,
+            filters: own.filters,
+            to_device: own.to_device,
+            reports: own.reports,
+            user_directory: own.user_directory,
             ephemeral: seen.ephemeral,
             typing: seen.typing,
             presence: seen.presence,
-            read_state: ReadState::new(
-                pool.clone(),
-                rooms.clone(),
-                receipts.clone(),
-                account_data.clone(),
-                clock.clone(),
-            ),
-            push_rules: PushRules::new(account_data.clone()),
+            read_state: own.read_state,
+            push_rules: own.push_rules,
             notifications: push.notifications,
             settings: push.settings,
             evaluator: push.evaluator,
             unread: push.unread,
-            uia: Uia::new(pool, clock.clone(), accounts.clone(), registration),
-            receipts,
-            account_data,
+            uia: Uia::new(pool, clock.clone(), ground.accounts.clone(), registration),
+            receipts: own.receipts,
+            account_data: own.account_data,
             config,
             clock,
             limits,
             drain,
-            interner,
+            interner: ground.interner,
             journal,
-            accounts,
+            accounts: ground.accounts,
             sessions,
-            directory: Directory::new(rooms.clone(), Arc::new(Alone)),
-            member_profiles,
-            rooms,
-            departures,
-            live,
+            directory: Directory::new(ground.rooms.clone(), Arc::new(Alone)),
+            member_profiles: ground.member_profiles,
+            rooms: ground.rooms,
+            departures: ground.departures,
+            live: ground.live,
         })
-    }
-}
-
-/// The services that evaluate events for users.
-struct Push {
-    settings: Settings,
-    evaluator: Evaluator,
-    unread: UnreadCounts,
-    notifications: Notifications,
-}
-
-impl Push {
-    fn start(
-        pool: &PgPool,
-        journal: &Journal,
-        rooms: &Rooms,
-        (account_data, receipts): (&AccountData, &Receipts),
-        (tasks, stop): (&TaskTracker, &CancellationToken),
-    ) -> Self {
-        let settings = Settings::start(account_data.clone(), journal.clone(), tasks, stop.clone());
-        let evaluator = Evaluator::new(rooms.clone(), settings.clone(), pool.clone());
-        let unread = UnreadCounts::start(
-            evaluator.clone(),
-            receipts.clone(),
-            journal.clone(),
-            tasks,
-            stop.clone(),
-        );
-        let notifications = Notifications::new(
-            pool.clone(),
-            journal.clone(),
-            evaluator.clone(),
-            receipts.clone(),
-        );
-        Self {
-            settings,
-            evaluator,
-            unread,
-            notifications,
-        }
-    }
-}
-
-/// The services that know what users do right now.
-struct Seen {
-    ephemeral: Ephemeral,
-    typing: Typing,
-    presence: Presence,
-}
-
-impl Seen {
-    fn start(
-        pool: &PgPool,
-        clock: &Clock,
-        config: &Config,
-        (tasks, stop): (&TaskTracker, &CancellationToken),
-    ) -> Self {
-        let ephemeral = Ephemeral::new();
-        let typing = Typing::new(pool.clone(), clock.clone(), ephemeral.clone());
-        tasks.spawn(typing.clone().run(stop.clone()));
-        let switch = match config.presence.enabled {
-            true => Switch::On,
-            false => Switch::Off,
-        };
-        let presence = Presence::new(pool.clone(), clock.clone(), ephemeral.clone(), switch);
-        tasks.spawn(presence.clone().run(stop.clone()));
-        Self {
-            ephemeral,
-            typing,
-            presence,
-        }
     }
 }

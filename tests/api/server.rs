@@ -208,6 +208,21 @@ impl TestServer {
         assert_eq!(status, StatusCode::OK, "{body}");
         User::from_answer(&body)
     }
+
+    /// Sends an event into a room; gives its id.
+    pub(crate) async fn send_event(
+        &self,
+        user: &User,
+        room: &str,
+        kind: &str,
+        content: Value,
+    ) -> String {
+        let transaction: u64 = rand::random();
+        let path = format!("/rooms/{room}/send/{kind}/{transaction}");
+        let (status, body) = self.put(user, &path, content).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["event_id"].as_str().unwrap().to_owned()
+    }
 }
 
 impl Drop for TestServer {

@@ -115,10 +115,10 @@ impl AccountData {
         if MANAGED.contains(&kind) {
             return Err(SetError::Managed(kind.to_owned()));
         }
-        match kind.len() > MAX_TYPE {
-            true => Err(SetError::TypeTooLong),
-            false => Ok(()),
+        if kind.len() > MAX_TYPE {
+            return Err(SetError::TypeTooLong);
         }
+        Ok(())
     }
 
     /// Sets the content of any type.

@@ -45,7 +45,8 @@ impl Filters {
         user: UserNid,
         filter: &FilterDefinition,
     ) -> Result<String, FilterError> {
-        let body = serde_json::to_string(filter).expect("filters serialize");
+        let body = serde_json::to_string(filter)
+            .map_err(|error| FilterError::Storage(sqlx::Error::Encode(error.into())))?;
         if body.len() > MAX_FILTER {
             return Err(FilterError::TooLarge);
         }

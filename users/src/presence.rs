@@ -274,6 +274,7 @@ impl Presence {
     }
 
     /// Makes idle and absent those whose time is over; returns when the next one's is.
+    #[must_use]
     pub fn expire(&self) -> Option<i64> {
         let now = self.0.clock.millis();
         let mut state = self.lock();
@@ -357,11 +358,11 @@ mod tests {
         assert_eq!(status.currently_active, Some(true));
 
         clock.advance(Duration::from_secs(90));
-        presence.expire();
+        let _ = presence.expire();
         assert_eq!(presence.status(ALICE).currently_active, Some(false));
 
-        clock.advance(Duration::from_secs(300));
-        presence.expire();
+        clock.advance(Duration::from_mins(5));
+        let _ = presence.expire();
         let status = presence.status(ALICE);
         assert_eq!(status.state, PresenceState::Unavailable);
         assert_eq!(status.last_active_ago, Some(Duration::from_secs(390)));
@@ -374,12 +375,12 @@ mod tests {
         clock.advance(Duration::from_secs(59));
         drop(syncing);
         clock.advance(Duration::from_secs(59));
-        presence.expire();
+        let _ = presence.expire();
         assert_eq!(presence.status(ALICE).state, PresenceState::Online);
         let seen = ephemeral.counter();
 
         clock.advance(Duration::from_secs(2));
-        presence.expire();
+        let _ = presence.expire();
 
         assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
         assert_eq!(presence.changed_since(seen), [ALICE]);

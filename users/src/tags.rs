@@ -68,10 +68,10 @@ impl RoomTags {
         let add = |content: Option<&str>| {
             let mut tags = read(content);
             tags.insert(TagName::from(name), info.clone());
-            match tags.len() > MAX_TAGS {
-                true => Err(TagError::TooMany),
-                false => Ok(Some(written(tags))),
+            if tags.len() > MAX_TAGS {
+                return Err(TagError::TooMany);
             }
+            Ok(Some(written(tags)))
         };
         self.0.update(key(user, room), add).await
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ephemeral::{Change, Ephemeral};
 
 /// How long a user types at the most without saying so again.
-const MAX_TIMEOUT: Duration = Duration::from_secs(120);
+const MAX_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long it is remembered that nobody types any more, in milliseconds.
 const REMEMBERED: i64 = 10 * 60 * 1_000;
@@ -157,6 +157,7 @@ impl Typing {
     }
 
     /// Stops those whose time is over; returns when the next one's is.
+    #[must_use]
     pub fn expire(&self) -> Option<i64> {
         let now = self.0.clock.millis();
         let mut state = self.lock();
@@ -243,7 +244,7 @@ mod tests {
         assert!(typing.changed_since(seen).is_empty());
 
         clock.advance(Duration::from_secs(10));
-        typing.expire();
+        let _ = typing.expire();
 
         assert!(typing.in_room(ROOM).is_empty());
         assert_eq!(typing.changed_since(seen), [ROOM]);
@@ -258,7 +259,7 @@ mod tests {
         clock.advance(Duration::from_secs(9));
         typing.apply(ALICE, ROOM, TEN);
         clock.advance(Duration::from_secs(9));
-        typing.expire();
+        let _ = typing.expire();
 
         assert_eq!(typing.in_room(ROOM), [ALICE]);
         assert!(typing.changed_since(seen).is_empty());
@@ -286,8 +287,8 @@ mod tests {
         typing.apply(ALICE, ROOM, None);
         assert!(ephemeral.remembers(ephemeral.incarnation(), before));
 
-        clock.advance(Duration::from_secs(60 * 60));
-        typing.expire();
+        clock.advance(Duration::from_hours(1));
+        let _ = typing.expire();
 
         assert!(!ephemeral.remembers(ephemeral.incarnation(), before));
         assert!(ephemeral.remembers(ephemeral.incarnation(), ephemeral.counter()));

@@ -153,10 +153,8 @@ impl UserDirectory {
 
 /// The pattern for a word: a whole user id begins with it, anything else contains it.
 fn pattern(word: &str) -> String {
-    match word.starts_with('@') {
-        true => format!("{}%", escape(word)),
-        false => format!("%{}%", escape(word)),
-    }
+    let start = if word.starts_with('@') { "" } else { "%" };
+    format!("{start}{}%", escape(word))
 }
 
 /// `text` without what `LIKE` takes for more than a letter.
@@ -173,9 +171,11 @@ fn escape(text: &str) -> String {
 
 /// The names of local users are JSON, as profiles keep them.
 fn read(found: user_directory::Found) -> Option<Found> {
-    let plain = |value: String| match found.local {
-        true => serde_json::from_str::<String>(&value).ok(),
-        false => Some(value),
+    let plain = |value: String| {
+        if found.local {
+            return serde_json::from_str::<String>(&value).ok();
+        }
+        Some(value)
     };
     Some(Found {
         user_id: UserId::parse(&found.user_id).ok()?,

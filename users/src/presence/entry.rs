@@ -61,7 +61,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Of a user that was never seen.
-    pub fn new(now: i64) -> Self {
+    pub(super) fn new(now: i64) -> Self {
         Self {
             chosen: PresenceState::Offline,
             status: None,
@@ -75,7 +75,7 @@ impl Entry {
     }
 
     /// A client chose a state. To come online is to do something.
-    pub fn choose(&mut self, state: PresenceState, now: i64) {
+    pub(super) fn choose(&mut self, state: PresenceState, now: i64) {
         let comes = self.state_at(now) == PresenceState::Offline || self.chosen != state;
         if state == PresenceState::Online && comes {
             self.active = now;
@@ -85,7 +85,7 @@ impl Entry {
     }
 
     /// What others see at `now`.
-    pub fn status_at(&self, now: i64) -> Status {
+    pub(super) fn status_at(&self, now: i64) -> Status {
         let state = self.state_at(now);
         let ago = u64::try_from(now - self.active).unwrap_or_default();
         Status {
@@ -97,7 +97,7 @@ impl Entry {
     }
 
     /// Looks at the user as others do; says whether they see a difference.
-    pub fn look(&mut self, now: i64) -> bool {
+    pub(super) fn look(&mut self, now: i64) -> bool {
         let state = self.state_at(now);
         let active = state == PresenceState::Online && self.is_active_at(now);
         let (old_state, old_active, old_status) = &self.seen_by_others;
@@ -109,7 +109,7 @@ impl Entry {
     }
 
     /// When what others see changes by itself.
-    pub fn next_deadline(&self, now: i64) -> Option<i64> {
+    pub(super) fn next_deadline(&self, now: i64) -> Option<i64> {
         let online = self.state_at(now) == PresenceState::Online;
         let offline = self.state_at(now) == PresenceState::Offline;
         [
@@ -127,10 +127,10 @@ impl Entry {
         if self.syncs == 0 && now - self.seen >= OFFLINE_AFTER {
             return PresenceState::Offline;
         }
-        match self.chosen {
-            PresenceState::Online if now - self.active >= IDLE_AFTER => PresenceState::Unavailable,
-            _ => self.chosen.clone(),
+        if self.chosen == PresenceState::Online && now - self.active >= IDLE_AFTER {
+            return PresenceState::Unavailable;
         }
+        self.chosen.clone()
     }
 
     fn is_active_at(&self, now: i64) -> bool {
