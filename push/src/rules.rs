@@ -12,8 +12,8 @@ use hearth_users::{
 use ruma::{
     UserId,
     push::{
-        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError,
-        RuleKind, Ruleset,
+        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
+        Ruleset,
     },
 };
 use serde::Deserialize;

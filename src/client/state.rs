@@ -1,21 +1,23 @@
 //! What the handlers work with, and how it is put together.
 
+mod parts;
+
 use std::sync::Arc;
 
 use axum::extract::FromRef;
 use hearth_core::{Clock, Identity, config::Config};
-use hearth_journal::{Journal, Pruner, StartError};
+use hearth_journal::{Journal, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
 use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, directory::Alone};
-use hearth_store::intern::{Blocks, Interner};
+use hearth_store::intern::Interner;
 use hearth_users::{
     AccountData, Accounts, Devices, Ephemeral, Filters, OpenIds, Presence, Profiles, Receipts,
-    Reports, RoomTags, Sessions, ToDevice, Typing, Uia, UserDirectory, accounts::AccountsParts,
-    presence::Switch, sessions::Processes,
+    Reports, RoomTags, Sessions, ToDevice, Typing, Uia, UserDirectory,
 };
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::parts::{Ground, OwnData, Push, Seen};
 use crate::http::{Drain, RateLimits};
 
 /// What the handlers of the client-server API work with. Each takes the two or three parts that it needs.
