@@ -4,18 +4,22 @@
 mod api {
     mod account;
     mod admin;
+    mod chat;
     mod create_room;
     mod devices;
     mod directory;
     mod login;
     mod membership;
+    mod messages;
     mod presence;
     mod profile;
     mod pushrules;
     mod receipts;
     mod refresh;
     mod register;
+    mod relations;
     mod report;
+    mod room_state;
     mod routes;
     mod send;
     mod server;

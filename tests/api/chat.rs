@@ -1,0 +1,94 @@
+//! Rooms to read in.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::server::{Answer, TestServer, User};
+
+/// The text as it stands in a query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The `event_id`s of a list of events.
+pub(crate) fn ids(events: &Value) -> Vec<&str> {
+    let events = events.as_array().unwrap();
+    events
+        .iter()
+        .map(|event| event["event_id"].as_str().unwrap())
+        .collect()
+}
+
+impl TestServer {
+    /// Makes a room that everybody can join.
+    pub(crate) async fn public_room(&self, creator: &User) -> String {
+        self.room(creator, json!({ "preset": "public_chat" })).await
+    }
+
+    /// Makes a room.
+    pub(crate) async fn room(&self, creator: &User, body: Value) -> String {
+        let (status, body) = self.post(creator, "/createRoom", body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["room_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Lets a user join.
+    pub(crate) async fn enter(&self, user: &User, room: &str) {
+        let (status, body) = self
+            .post(user, &format!("/rooms/{room}/join"), json!({}))
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+
+    /// Lets a user leave.
+    pub(crate) async fn depart(&self, user: &User, room: &str) {
+        let (status, body) = self
+            .post(user, &format!("/rooms/{room}/leave"), json!({}))
+            .await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+
+    /// Sends a text and returns the event's id.
+    pub(crate) async fn say(&self, user: &User, room: &str, text: &str) -> String {
+        let content = json!({ "msgtype": "m.text", "body": text });
+        self.send_event(user, room, "m.room.message", text, content)
+            .await
+    }
+
+    /// Sends a message event and returns its id.
+    pub(crate) async fn send_event(
+        &self,
+        user: &User,
+        room: &str,
+        kind: &str,
+        txn: &str,
+        content: Value,
+    ) -> String {
+        let path = format!("/rooms/{room}/send/{kind}/{}", encode(txn));
+        let (status, body) = self.put(user, &path, content).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Sets a state event with an empty state key.
+    pub(crate) async fn set_state(&self, user: &User, room: &str, kind: &str, content: Value) {
+        let path = format!("/rooms/{room}/state/{kind}");
+        let (status, body) = self.put(user, &path, content).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+
+    /// Reads a page of history.
+    pub(crate) async fn messages(&self, user: &User, room: &str, query: &str) -> Answer {
+        self.get(user, &format!("/rooms/{room}/messages?{query}"))
+            .await
+    }
+}
