@@ -79,13 +79,6 @@ impl TestServer {
         body["event_id"].as_str().unwrap().to_owned()
     }
 
-    /// Sets a state event with an empty state key.
-    pub(crate) async fn set_state(&self, user: &User, room: &str, kind: &str, content: Value) {
-        let path = format!("/rooms/{room}/state/{kind}");
-        let (status, body) = self.put(user, &path, content).await;
-        assert_eq!(status, StatusCode::OK, "{body}");
-    }
-
     /// Reads a page of history.
     pub(crate) async fn messages(&self, user: &User, room: &str, query: &str) -> Answer {
         self.get(user, &format!("/rooms/{room}/messages?{query}"))
