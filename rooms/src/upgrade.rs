@@ -378,15 +378,8 @@ mod tests {
 
         whole(&mut value);
 
-<<<<<<< HEAD
         let whole = CanonicalJsonValue::Object(content(json!({ "a": 50, "b": { "c": 7 } })));
         assert_eq!(value, whole);
-=======
-        assert_eq!(
-            value,
-            CanonicalJsonValue::Object(content(json!({ "a": 50, "b": { "c": 7 } })))
-        );
->>>>>>> d32a465 (Test reading of history, state and relations over HTTP)
     }
 
     #[test]
