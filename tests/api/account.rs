@@ -132,7 +132,8 @@ async fn who_closes_the_account_leaves_all_rooms(pool: PgPool) {
         let rules = json!({ "join_rule": if action == "join" { "public" } else { "knock" } });
         let rules = json!({ "type": "m.room.join_rules", "state_key": "", "content": rules });
         let body = json!({ "preset": "private_chat", "initial_state": [rules] });
-        let (_, body) = server.post(&alice, "/createRoom", body).await;
+        let (status, body) = server.post(&alice, "/createRoom", body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
         let room = body["room_id"].as_str().unwrap().to_owned();
         let (status, body) = server
             .post(&bob, &format!("/{action}/{room}"), json!({}))
