@@ -63,9 +63,10 @@ async fn change_password(
     let password = authenticated
         .new_password
         .ok_or_else(|| ApiError::bad_request(ErrorKind::MissingParam, "new_password is missing"))?;
-    let others = match authenticated.request.logout_devices {
-        true => OtherDevices::LogOut,
-        false => OtherDevices::Keep,
+    let others = if authenticated.request.logout_devices {
+        OtherDevices::LogOut
+    } else {
+        OtherDevices::Keep
     };
     accounts
         .change_password(&requester, password, others)
@@ -83,10 +84,7 @@ async fn deactivate(
     request: Interactive<deactivate::v3::Request>,
 ) -> Result<Ruma<deactivate::v3::Response>, ApiError> {
     let request = request.authenticate(&uia, &requester).await?.request;
-    let erase = match request.erase {
-        true => Erase::Yes,
-        false => Erase::No,
-    };
+    let erase = if request.erase { Erase::Yes } else { Erase::No };
     accounts.deactivate(requester.user, erase).await?;
     departures.depart(requester.user, DEPARTURE).await;
 

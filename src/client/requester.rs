@@ -63,9 +63,10 @@ impl Requester {
     ///
     /// `M_FORBIDDEN` when `user_id` is another user.
     pub fn refuse_other(&self, user_id: &UserId) -> Result<(), ApiError> {
-        match self.user_id() == user_id {
-            true => Ok(()),
-            false => Err(ApiError::forbidden("you cannot do this for another user")),
+        if self.user_id() == user_id {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden("you cannot do this for another user"))
         }
     }
 }

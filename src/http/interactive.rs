@@ -8,7 +8,7 @@ use hearth_users::{
     accounts::NewPassword,
     uia::{Action, Attempt, Challenge, Failure, Purpose, UiaError},
 };
-use http::{StatusCode, request::Parts};
+use http::{StatusCode, header, request::Parts};
 use ruma::api::{
     IncomingRequest, IncomingRequestExt as _,
     client::uiaa::{AuthFlow, AuthType, UiaaInfo},
@@ -65,6 +65,12 @@ impl<T: IncomingRequest> Interactive<T> {
     #[must_use]
     pub fn has_auth(&self) -> bool {
         self.has_field("auth")
+    }
+
+    /// Whether the request bears a token, of whatever kind.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.parts.headers.contains_key(header::AUTHORIZATION)
     }
 
     /// Whether the body has a field of this name.

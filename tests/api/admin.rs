@@ -16,12 +16,12 @@ async fn register(server: &TestServer, secret: &str, name: &str, role: &str) -> 
     let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update([nonce, name, PASSWORD, role].join("\0").as_bytes());
     let bytes = mac.finalize().into_bytes();
-    let mac: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     json!({
         "nonce": nonce,
         "username": name,
         "password": PASSWORD,
-        "mac": mac,
+        "mac": mac.concat(),
         "admin": role == "admin",
     })
 }

@@ -122,17 +122,19 @@ impl TestServer {
         token: Option<&str>,
         body: Value,
     ) -> Answer {
-        let uri = match path.starts_with("/_") || path.starts_with("/.") {
-            true => path.to_owned(),
-            false => format!("/_matrix/client/v3{path}"),
+        let uri = if path.starts_with("/_") || path.starts_with("/.") {
+            path.to_owned()
+        } else {
+            format!("/_matrix/client/v3{path}")
         };
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let body = match body {
-            Value::Null => Body::empty(),
-            body => Body::from(body.to_string()),
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
         };
         let request = request.body(body).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();

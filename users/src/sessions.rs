@@ -122,6 +122,12 @@ pub enum Refreshable {
     No,
 }
 
+impl From<bool> for Refreshable {
+    fn from(refreshes: bool) -> Self {
+        if refreshes { Self::Yes } else { Self::No }
+    }
+}
+
 /// A session to be opened.
 #[derive(Clone, Debug)]
 pub struct NewSession {

@@ -1,11 +1,11 @@
 //! Registering.
 
-use axum::{extract::State, http::HeaderMap};
+use axum::extract::State;
 use hearth_store::registration_token::Validity;
 use hearth_users::{
     Accounts, Sessions, Uia,
     accounts::{Kind, NewAccount, RegisterError},
-    sessions::{NewSession, Refreshable},
+    sessions::NewSession,
 };
 use http::StatusCode;
 use ruma::api::{
@@ -38,11 +38,10 @@ async fn register(
     State(uia): State<Uia>,
     State(limits): State<RateLimits>,
     address: ClientAddress,
-    headers: HeaderMap,
     request: Interactive<register::v3::Request>,
 ) -> Result<Ruma<register::v3::Response>, ApiError> {
     let asked = request.peek()?;
-    refuse_kind(&asked, &headers)?;
+    refuse_kind(&asked, &request)?;
     uia.check_registration_open().await?;
     if request.has_auth() {
         limits.check_address(Action::Registration, address)?;
@@ -70,10 +69,7 @@ async fn register(
             user: account.user,
             device_id: request.device_id,
             display_name: request.initial_device_display_name,
-            refreshable: match request.refresh_token {
-                true => Refreshable::Yes,
-                false => Refreshable::No,
-            },
+            refreshable: request.refresh_token.into(),
         };
         let opened = sessions.open(&new).await?;
         response.access_token = Some(opened.access_token);
@@ -85,8 +81,11 @@ async fn register(
 }
 
 /// Refuses accounts of kinds that this server does not have.
-fn refuse_kind(request: &register::v3::Request, headers: &HeaderMap) -> Result<(), ApiError> {
-    match request.kind {
+fn refuse_kind(
+    asked: &register::v3::Request,
+    request: &Interactive<register::v3::Request>,
+) -> Result<(), ApiError> {
+    match asked.kind {
         RegistrationKind::User => {}
         RegistrationKind::Guest => {
             return Err(ApiError::new(
@@ -97,11 +96,12 @@ fn refuse_kind(request: &register::v3::Request, headers: &HeaderMap) -> Result<(
         }
         _ => return Err(ApiError::invalid_param("kind is neither user nor guest")),
     }
-    match request.login_type {
+    match asked.login_type {
         // No application service is registered, so that no token can be one's.
-        Some(LoginType::ApplicationService) => Err(match headers.contains_key("authorization") {
-            true => ApiError::unknown_token(SoftLogout::No),
-            false => ApiError::missing_token(),
+        Some(LoginType::ApplicationService) => Err(if request.has_token() {
+            ApiError::unknown_token(SoftLogout::No)
+        } else {
+            ApiError::missing_token()
         }),
         _ => Ok(()),
     }

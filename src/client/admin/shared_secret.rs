@@ -64,8 +64,7 @@ async fn register(
     State(accounts): State<Accounts>,
     State(sessions): State<Sessions>,
     State(profiles): State<Profiles>,
-    State(limits): State<RateLimits>,
-    address: ClientAddress,
+    (State(limits), address): (State<RateLimits>, ClientAddress),
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let secret = secret(&config)?;
@@ -74,9 +73,10 @@ async fn register(
     let new = NewAccount {
         username: Some(request.username),
         password: Some(NewPassword::Plain(request.password)),
-        kind: match request.admin {
-            true => Kind::Admin,
-            false => Kind::User,
+        kind: if request.admin {
+            Kind::Admin
+        } else {
+            Kind::User
         },
         registration_token: None,
     };
@@ -142,10 +142,7 @@ async fn check(
 
 /// HMAC-SHA1 of what is asked for, in hexadecimal digits.
 fn mac(secret: &Secret, request: &Request) -> String {
-    let role = match request.admin {
-        true => "admin",
-        false => "notadmin",
-    };
+    let role = if request.admin { "admin" } else { "notadmin" };
     let mut parts = vec![
         request.nonce.as_str(),
         &request.username,
@@ -157,5 +154,6 @@ fn mac(secret: &Secret, request: &Request) -> String {
         Hmac::<Sha1>::new_from_slice(secret.expose().as_bytes()).expect("any length will do");
     mac.update(parts.join("\0").as_bytes());
     let bytes = mac.finalize().into_bytes();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }

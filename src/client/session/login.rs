@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::HeaderMap};
+use axum::extract::State;
 use hearth_core::config::Config;
 use hearth_users::{
     Accounts, Sessions,
     accounts::{Account, LoginError},
-    sessions::{NewSession, Refreshable, Standing},
+    sessions::{NewSession, Standing},
 };
 use ruma::api::{
     client::{
@@ -59,19 +59,18 @@ async fn login(
     State(sessions): State<Sessions>,
     State(limits): State<RateLimits>,
     address: ClientAddress,
-    headers: HeaderMap,
     request: Interactive<login::v3::Request>,
 ) -> Result<Ruma<login::v3::Response>, ApiError> {
     if !request.has_field("type") {
         let message = "type is missing";
         return Err(ApiError::bad_request(ErrorKind::MissingParam, message));
     }
-    let request = request.peek()?;
+    let asked = request.peek()?;
     limits.check_address(Action::Login, address)?;
-    let account = match request.login_info {
+    let account = match asked.login_info {
         LoginInfo::Password(info) => by_password(&accounts, info, address).await?,
         LoginInfo::Token(info) => accounts.log_in_with_token(&info.token).await?,
-        LoginInfo::ApplicationService(_) => return Err(refuse_appservice(&headers)),
+        LoginInfo::ApplicationService(_) => return Err(refuse_appservice(&request)),
         _ => {
             return Err(ApiError::bad_request(
                 ErrorKind::Unknown,
@@ -84,12 +83,9 @@ async fn login(
     }
     let new = NewSession {
         user: account.user,
-        device_id: request.device_id,
-        display_name: request.initial_device_display_name,
-        refreshable: match request.refresh_token {
-            true => Refreshable::Yes,
-            false => Refreshable::No,
-        },
+        device_id: asked.device_id,
+        display_name: asked.initial_device_display_name,
+        refreshable: asked.refresh_token.into(),
     };
     let opened = sessions.open(&new).await?;
 
@@ -130,10 +126,11 @@ async fn by_password(
 }
 
 /// No application service is registered, so that no token can be one's.
-fn refuse_appservice(headers: &HeaderMap) -> ApiError {
-    match headers.contains_key("authorization") {
-        true => ApiError::forbidden("the token is not one of an application service"),
-        false => ApiError::missing_token(),
+fn refuse_appservice(request: &Interactive<login::v3::Request>) -> ApiError {
+    if request.has_token() {
+        ApiError::forbidden("the token is not one of an application service")
+    } else {
+        ApiError::missing_token()
     }
 }
 
