@@ -46,6 +46,14 @@ impl Rooms {
         self.snapshots().get(nid).await
     }
 
+    /// The states with these numbers.
+    pub async fn snapshots_of(
+        &self,
+        nids: impl IntoIterator<Item = SnapshotNid>,
+    ) -> sqlx::Result<HashMap<SnapshotNid, Arc<Snapshot>>> {
+        self.snapshots().map(nids).await
+    }
+
     /// The event that holds a key of a state.
     pub async fn state_event(
         &self,

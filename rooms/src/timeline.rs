@@ -80,6 +80,18 @@ impl Rooms {
         Ok((self.placed(&places).await?, more))
     }
 
+    /// Like [`Rooms::timeline`], from memory alone: `None` when it does not reach back far enough.
+    #[must_use]
+    pub fn recent(
+        &self,
+        room: &Room,
+        from: i64,
+        to: i64,
+        limit: usize,
+    ) -> Option<(Vec<Arc<RoomEvent>>, bool)> {
+        room.tail.range(from, to, limit)
+    }
+
     /// Like [`Rooms::timeline`], but only of events that `filter` wants and that no user in `ignored` sent.
     ///
     /// Where few events match, it looks at so many events only, and says that there are more.

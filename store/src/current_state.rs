@@ -56,3 +56,36 @@ pub async fn delete_before(
     .await?;
     Ok(())
 }
+
+/// A state that was current at a place.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// The room.
+    pub room: RoomNid,
+    /// The place.
+    pub position: Position,
+    /// The state.
+    pub snapshot: SnapshotNid,
+}
+
+/// The states that were current at these places; places before everything that is known are left out.
+pub async fn list_at(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    positions: &[Position],
+) -> sqlx::Result<Vec<At>> {
+    sqlx::query_as!(
+        At,
+        r#"SELECT w.room AS "room!: RoomNid", w.position AS "position!: Position",
+                  c.snapshot_nid AS "snapshot: SnapshotNid"
+           FROM UNNEST($1::bigint[], $2::bigint[]) AS w (room, position)
+           CROSS JOIN LATERAL (
+               SELECT snapshot_nid FROM current_state
+               WHERE room_nid = w.room AND position <= w.position ORDER BY position DESC LIMIT 1
+           ) c"#,
+        rooms as &[RoomNid],
+        positions as &[Position],
+    )
+    .fetch_all(conn)
+    .await
+}

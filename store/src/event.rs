@@ -164,3 +164,40 @@ pub async fn list_places(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::R
     .fetch_all(conn)
     .await
 }
+
+/// A part of a room's timeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Newest {
+    /// The room.
+    pub room: RoomNid,
+    /// After this stream order.
+    pub low: i64,
+    /// Up to this stream order.
+    pub high: i64,
+    /// How many events, the newest ones.
+    pub limit: i64,
+}
+
+/// Lists the newest events of many rooms' timelines, in no order.
+pub async fn list_newest(
+    conn: &mut PgConnection,
+    parts: &[Newest],
+) -> sqlx::Result<Vec<(RoomNid, EventNid)>> {
+    let column = |value: fn(&Newest) -> i64| -> Vec<i64> { parts.iter().map(value).collect() };
+    let rows = sqlx::query!(
+        r#"SELECT w.room AS "room!: RoomNid", e.nid AS "nid: EventNid"
+           FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (room, low, high, wanted)
+           CROSS JOIN LATERAL (
+               SELECT nid FROM event
+               WHERE room_nid = w.room AND stream_order > w.low AND stream_order <= w.high
+               ORDER BY stream_order DESC LIMIT w.wanted
+           ) e"#,
+        &column(|part| part.room.0),
+        &column(|part| part.low),
+        &column(|part| part.high),
+        &column(|part| part.limit),
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.room, row.nid)).collect())
+}

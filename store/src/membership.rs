@@ -199,3 +199,126 @@ pub async fn find_joined_count(conn: &mut PgConnection, room: RoomNid) -> sqlx::
     .fetch_one(conn)
     .await
 }
+
+/// Lists a user's memberships of these rooms.
+pub async fn list_of_user_in(
+    conn: &mut PgConnection,
+    user: UserNid,
+    rooms: &[RoomNid],
+) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"SELECT room_nid AS room, membership, event_nid AS "event: EventNid", sender_nid AS sender, position,
+                  stripped, forgotten
+           FROM membership WHERE user_nid = $1 AND room_nid = ANY($2)"#,
+        user.0,
+        rooms as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists the memberships of a room that changed at `position` or later.
+pub async fn list_changed(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    position: Position,
+) -> sqlx::Result<Vec<(UserNid, Stored)>> {
+    let rows = sqlx::query!(
+        r#"SELECT user_nid AS "user: UserNid", membership, event_nid AS "event: EventNid",
+                  sender_nid AS "sender: UserNid", position AS "position: Position", stripped, forgotten
+           FROM membership WHERE room_nid = $1 AND position >= $2"#,
+        room.0,
+        position.0,
+    )
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        let stored = Stored {
+            room,
+            membership: row.membership,
+            event: row.event,
+            sender: row.sender,
+            position: row.position,
+            stripped: row.stripped,
+            forgotten: row.forgotten,
+        };
+        (row.user, stored)
+    });
+    Ok(rows.collect())
+}
+
+/// How many users are in a room.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// The room.
+    pub room: RoomNid,
+    /// Joined.
+    pub joined: i64,
+    /// Invited.
+    pub invited: i64,
+}
+
+/// Counts the members of rooms; a room without any is left out.
+pub async fn list_counts(conn: &mut PgConnection, rooms: &[RoomNid]) -> sqlx::Result<Vec<Counts>> {
+    sqlx::query_as!(
+        Counts,
+        r#"SELECT room_nid AS room, count(*) FILTER (WHERE membership = 'join') AS "joined!",
+                  count(*) FILTER (WHERE membership = 'invite') AS "invited!"
+           FROM membership WHERE room_nid = ANY($1) AND membership IN ('join', 'invite')
+           GROUP BY room_nid"#,
+        rooms as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// A user who stands for a room.
+#[derive(Clone, Copy, Debug)]
+pub struct Hero {
+    /// The room.
+    pub room: RoomNid,
+    /// The user.
+    pub user: UserNid,
+    /// Whether the user is joined or invited, not gone.
+    pub here: bool,
+}
+
+/// Lists the first `limit` members of each room, without `user`; those who are gone come last.
+pub async fn list_heroes(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    user: UserNid,
+    limit: i64,
+) -> sqlx::Result<Vec<Hero>> {
+    sqlx::query_as!(
+        Hero,
+        r#"SELECT w.room AS "room!: RoomNid", m.user_nid AS "user: UserNid", m.here AS "here!"
+           FROM UNNEST($1::bigint[]) AS w (room)
+           CROSS JOIN LATERAL (
+               SELECT user_nid, membership IN ('join', 'invite') AS here, position FROM membership
+               WHERE room_nid = w.room AND user_nid <> $2 AND membership IN ('join', 'invite', 'leave', 'ban')
+               ORDER BY here DESC, position LIMIT $3
+           ) m
+           ORDER BY w.room, m.here DESC, m.position"#,
+        rooms as &[RoomNid],
+        user.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists the users that are joined to these rooms.
+pub async fn list_members(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+) -> sqlx::Result<Vec<UserNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT user_nid AS "user: UserNid" FROM membership
+           WHERE room_nid = ANY($1) AND membership = 'join'"#,
+        rooms as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await
+}
