@@ -30,6 +30,7 @@ mod send;
 mod session;
 mod space;
 mod state;
+mod sync;
 mod tag;
 mod threads;
 mod to_device;
@@ -70,6 +71,7 @@ pub fn api(state: ClientState) -> Api {
         room_state::api(),
         send::api(),
         session::api(),
+        sync::api(),
         space::api(),
         tag::api(),
         threads::api(),

@@ -10,6 +10,7 @@ use hearth_journal::{Journal, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
 use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, directory::Alone};
 use hearth_store::intern::Interner;
+use hearth_sync::Sync;
 use hearth_users::{
     AccountData, Accounts, Devices, Ephemeral, Filters, OpenIds, Presence, Profiles, Receipts,
     Reports, RoomTags, Sessions, ToDevice, Typing, Uia, UserDirectory,
@@ -89,6 +90,8 @@ pub struct ClientState {
     pub member_profiles: MemberProfiles,
     /// What happens, once it is in memory.
     pub live: Live,
+    /// What is new for users.
+    pub sync: Sync,
 }
 
 /// What the services are made of.
@@ -134,9 +137,21 @@ impl ClientState {
         let push = Push::start(&pool, &ground, &own, (&tasks, &stop));
         let seen = Seen::start(&pool, &clock, &config, (&tasks, &stop));
         let registration = config.registration.clone();
+        let sync = hearth_sync::Parts {
+            pool: pool.clone(),
+            journal: ground.journal.clone(),
+            rooms: ground.rooms.clone(),
+            ephemeral: seen.ephemeral.clone(),
+            typing: seen.typing.clone(),
+            presence: seen.presence.clone(),
+            settings: push.settings.clone(),
+            unread: push.unread.clone(),
+        };
+        let sync = Sync::start(sync, &ground.live, &tasks, &stop);
         let (journal, sessions) = (ground.journal, ground.sessions);
 
         Ok(Self {
+            sync,
             devices: Devices::new(pool.clone(), journal.clone(), sessions.clone()),
             profiles: Profiles::new(pool.clone()),
             openids: OpenIds::new(pool.clone(), clock.clone()),

@@ -1,7 +1,7 @@
 //! What is kept in memory of a user who syncs.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -11,7 +11,7 @@ use std::{
 
 use hearth_core::{EventNid, Position, RoomNid, UserNid};
 use hearth_store::membership;
-use ruma::{OwnedUserId, events::room::member::MembershipState};
+use ruma::events::room::member::MembershipState;
 use tokio::{
     sync::{Notify, OnceCell},
     time::Instant,
@@ -44,7 +44,6 @@ struct Record {
     last_seen: Instant,
     /// Up to where nothing waits for a device.
     drained: HashMap<String, Position>,
-    ignored: Option<(i64, Arc<HashSet<OwnedUserId>>)>,
 }
 
 /// A user's membership of a room.
@@ -94,7 +93,6 @@ impl ActiveUser {
                 complete_from: Position(i64::MAX),
                 last_seen: Instant::now(),
                 drained: HashMap::new(),
-                ignored: None,
             }),
         }
     }
@@ -188,19 +186,6 @@ impl ActiveUser {
     pub(crate) fn set_drained(&self, device_id: &str, position: Position) {
         let mut record = self.lock();
         record.drained.insert(device_id.to_owned(), position);
-    }
-
-    /// The ignored users, unless the user's account data changed since they were read.
-    pub(crate) fn ignored(&self) -> Result<Arc<HashSet<OwnedUserId>>, i64> {
-        let version = self.account_data.load(Ordering::Acquire);
-        match &self.lock().ignored {
-            Some((read, ignored)) if *read == version => Ok(Arc::clone(ignored)),
-            _ => Err(version),
-        }
-    }
-
-    pub(crate) fn set_ignored(&self, version: i64, ignored: Arc<HashSet<OwnedUserId>>) {
-        self.lock().ignored = Some((version, ignored));
     }
 
     pub(crate) fn touch(&self) {

@@ -10,7 +10,7 @@ use hearth_core::{
     token::{PageToken, StreamToken},
 };
 use hearth_rooms::{
-    ClientEvent, Relations, RoomEvent,
+    ClientEvent, Relations, Room, RoomEvent,
     client_event::{Receiver, RoomIdField},
 };
 use hearth_store::membership;
@@ -37,13 +37,16 @@ pub(crate) async fn respond(
     user: &ActiveUser,
     (to, members): (Position, &Members),
 ) -> sqlx::Result<Response> {
+    let (nid, user_id) = (request.receiver.user, &request.receiver.user_id);
+    let settings = sync.settings().find(nid, user_id, to).await?;
     let receiver = Receiver {
-        ignored: streams::ignored(sync, user).await?,
+        ignored: Arc::clone(&settings.ignored),
         ..request.receiver.clone()
     };
     let view = View {
         receiver: &receiver,
         filter: &request.filter,
+        settings: &settings,
         state: request.state,
         full_state: request.full_state,
         since: since.map(|since| since.position),
@@ -120,7 +123,7 @@ impl Rooms {
             let left = served.split_off(joined.len());
             (served, left)
         };
-        let changed: Vec<RoomNid> = joined.iter().map(|room| room.room.nid).collect();
+        let changed: Vec<&Room> = joined.iter().map(|room| &*room.room).collect();
         let mut unread = unread::read(sync, view, &changed).await?;
         let join = joined.into_iter().zip(joined_events).map(|(room, events)| {
             let nid = room.room.nid;

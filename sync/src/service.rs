@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hearth_core::{Position, RoomNid, SnapshotNid, token::StreamToken};
 use hearth_journal::Journal;
+use hearth_push::{Settings, UnreadCounts};
 use hearth_rooms::{Live, Rooms};
 use hearth_users::{Ephemeral, Presence, Typing, presence::PresenceError};
 use moka::sync::Cache;
@@ -58,6 +59,10 @@ pub struct Parts {
     pub typing: Typing,
     /// Who is there.
     pub presence: Presence,
+    /// Push rules and ignored users.
+    pub settings: Settings,
+    /// What users have not read.
+    pub unread: UnreadCounts,
 }
 
 /// Why a request is not answered.
@@ -211,6 +216,14 @@ impl Sync {
 
     pub(crate) fn presence(&self) -> &Presence {
         &self.0.parts.presence
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.parts.settings
+    }
+
+    pub(crate) fn unread(&self) -> &UnreadCounts {
+        &self.0.parts.unread
     }
 
     pub(crate) fn sent_members(&self) -> &SentMembers {

@@ -1,19 +1,20 @@
 //! The user's own streams: account data, messages to the device, device lists.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use hearth_core::{Position, RoomNid, UserNid};
+use hearth_push::rules;
 use hearth_store::{account_data, device_list_change, membership, shared_room, to_device};
 use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
     active::ActiveUser, difference::RoomChanges, filter, plan::Plan, service::Sync, view::View,
 };
+
+/// The account data that has defaults.
+const PUSH_RULES: &str = "m.push_rules";
 
 /// How many messages to a device one response carries.
 const TO_DEVICE: i64 = 100;
@@ -60,10 +61,17 @@ pub(crate) async fn account_data(
     let rows = account_data::list(&mut conn, user.nid, from, view.to).await?;
     drop(conn);
     let mut all = AllAccountData::default();
+    let of_rules = |row: &account_data::Stored| row.kind == PUSH_RULES && row.position > since;
+    if view.since.is_none() || rows.iter().any(of_rules) {
+        all.global.extend(push_rules(view));
+    }
     for row in rows {
         let is_fresh = view.since.is_none() || fresh.contains(&row.room);
         // An empty object is a deletion, which matters to those only who have what was deleted.
         if (!is_fresh && row.position <= since) || (is_fresh && row.content == "{}") {
+            continue;
+        }
+        if row.kind == PUSH_RULES {
             continue;
         }
         let content = RawValue::from_string(row.content);
@@ -86,33 +94,16 @@ pub(crate) async fn account_data(
     Ok(all)
 }
 
-#[derive(Deserialize)]
-struct IgnoredUsers {
-    #[serde(default)]
-    ignored_users: HashMap<String, serde::de::IgnoredAny>,
-}
-
-/// The users whose events and invites the user does not want.
-pub(crate) async fn ignored(
-    sync: &Sync,
-    user: &ActiveUser,
-) -> sqlx::Result<Arc<HashSet<OwnedUserId>>> {
-    let version = match user.ignored() {
-        Ok(ignored) => return Ok(ignored),
-        Err(version) => version,
-    };
-    let mut conn = sync.pool().acquire().await?;
-    let kind = "m.ignored_user_list";
-    let content = account_data::find(&mut conn, user.nid, RoomNid(0), kind).await?;
-    drop(conn);
-    let content = content.and_then(|content| serde_json::from_str::<IgnoredUsers>(&content).ok());
-    let ids = content
-        .map(|content| content.ignored_users)
-        .unwrap_or_default();
-    let ids = ids.into_keys().filter_map(|id| UserId::parse(id).ok());
-    let ignored: Arc<HashSet<OwnedUserId>> = Arc::new(ids.collect());
-    user.set_ignored(version, Arc::clone(&ignored));
-    Ok(ignored)
+/// The push rules with those of the server, which are not stored.
+fn push_rules(view: &View<'_>) -> Option<AccountData> {
+    if !view.filter.account_data.matches_type(PUSH_RULES) {
+        return None;
+    }
+    let content = rules::content_of(&view.settings.rules);
+    Some(AccountData {
+        content: to_raw_value(&content).ok()?,
+        kind: PUSH_RULES.to_owned(),
+    })
 }
 
 /// Messages to the device, and up to where they go.

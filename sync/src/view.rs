@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hearth_core::{Position, token::StreamToken};
+use hearth_push::UserSettings;
 use hearth_rooms::client_event::Receiver;
 use ruma::presence::PresenceState;
 
@@ -52,6 +53,7 @@ pub enum StateMode {
 pub(crate) struct View<'a> {
     pub receiver: &'a Receiver,
     pub filter: &'a SyncFilter,
+    pub settings: &'a UserSettings,
     pub state: StateMode,
     pub full_state: FullState,
     /// What the client has of the log.
