@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
 
 /// What happened in a room.
 #[derive(Clone, Debug)]
-pub struct RoomChanges {
+pub(crate) struct RoomChanges {
     /// The room.
     pub room: Arc<Room>,
     /// What the client had of the room; `None`: nothing.

@@ -10,7 +10,7 @@ use hearth_core::{
     token::{PageToken, StreamToken},
 };
 use hearth_rooms::{
-    ClientEvent, Relations, Room, RoomEvent,
+    ClientEvent, Relations, RoomEvent,
     client_event::{Receiver, RoomIdField},
 };
 use hearth_store::membership;
@@ -123,8 +123,8 @@ impl Rooms {
             let left = served.split_off(joined.len());
             (served, left)
         };
-        let changed: Vec<&Room> = joined.iter().map(|room| &*room.room).collect();
-        let mut unread = unread::read(sync, view, &changed).await?;
+        let changed = joined.iter().map(|room| Arc::clone(&room.room)).collect();
+        let mut unread = unread::read(sync, view, changed).await?;
         let join = joined.into_iter().zip(joined_events).map(|(room, events)| {
             let nid = room.room.nid;
             let mut ephemeral = self.receipts.events.remove(&nid).unwrap_or_default();

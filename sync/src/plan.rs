@@ -180,11 +180,8 @@ async fn memberships_at(
             events.push((*room, event));
         }
     }
-    let read = sync
-        .rooms()
-        .events()
-        .map(events.iter().map(|(_, event)| *event))
-        .await?;
+    let nids: Vec<EventNid> = events.iter().map(|(_, event)| *event).collect();
+    let read = sync.rooms().events().map(nids).await?;
     for (room, nid) in events {
         let event = read.get(&nid);
         if event.is_some_and(|event| hearth_rooms::membership_of(event) == MembershipState::Join) {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use hearth_core::{Position, RoomNid, SnapshotNid, token::StreamToken};
 use hearth_journal::Journal;
 use hearth_push::{Settings, UnreadCounts};
@@ -113,7 +114,7 @@ impl Sync {
             PresenceError::UnknownState | PresenceError::NotShared => SyncError::UnknownPresence,
             PresenceError::Storage(error) => SyncError::Storage(error),
         })?;
-        let deadline = Instant::now() + request.timeout.min(MAX_TIMEOUT);
+        let mut deadline = Instant::now() + request.timeout.min(MAX_TIMEOUT);
         let mut since = self.usable(request.since).await;
         let at_once = since.is_none() || request.full_state == FullState::All;
         tokio::pin!(stop);
@@ -124,34 +125,34 @@ impl Sync {
             tokio::pin!(woken);
             // Whatever happens from here on wakes.
             woken.as_mut().enable();
-            if at_once || self.may_have(&user, since.as_ref(), &request) {
-                let (to, members) = self.consistent(&user).await;
-                let response =
-                    engine::respond(self, &request, since.as_ref(), &user, (to, &members)).await?;
-                if at_once || !response.is_empty() || Instant::now() >= deadline {
+            let over = Instant::now() >= deadline;
+            if at_once || over || self.may_have(&user, since.as_ref(), &request) {
+                let response = self.respond(&request, since.as_ref(), &user).await?;
+                if at_once || over || !response.is_empty() {
                     return Ok(response);
                 }
                 since = Some(response.next);
-            } else if Instant::now() >= deadline {
-                let (to, members) = self.consistent(&user).await;
-                let response =
-                    engine::respond(self, &request, since.as_ref(), &user, (to, &members));
-                return Ok(response.await?);
             }
-            let waiting = self.0.waiting.enter();
-            let over = tokio::select! {
-                () = woken => false,
-                () = tokio::time::sleep_until(deadline) => true,
-                () = &mut stop => true,
-            };
-            drop(waiting);
-            if over {
-                let (to, members) = self.consistent(&user).await;
-                let response =
-                    engine::respond(self, &request, since.as_ref(), &user, (to, &members));
-                return Ok(response.await?);
+            let _waiting = self.0.waiting.enter();
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                () = &mut stop => deadline = Instant::now(),
             }
         }
+    }
+
+    /// What is new by now.
+    fn respond<'a>(
+        &'a self,
+        request: &'a Request,
+        since: Option<&'a StreamToken>,
+        user: &'a ActiveUser,
+    ) -> BoxFuture<'a, sqlx::Result<Response>> {
+        Box::pin(async move {
+            let (to, members) = self.consistent(user).await;
+            engine::respond(self, request, since, user, (to, &members)).await
+        })
     }
 
     /// The token, if it counts in this log; what it tells of may have to arrive here first.

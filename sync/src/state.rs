@@ -65,7 +65,8 @@ pub(crate) async fn read(sync: &Sync, asked: &[Asked<'_>]) -> sqlx::Result<Vec<S
     let firsts = asked
         .iter()
         .filter(|asked| asked.is_read() || asked.wants_members);
-    let firsts = sync.rooms().snapshots_of(firsts.filter_map(first)).await?;
+    let firsts: Vec<SnapshotNid> = firsts.filter_map(first).collect();
+    let firsts = sync.rooms().snapshots_of(firsts).await?;
     let states = asked.iter().map(|asked| {
         let at = |position| found.get(&(asked.room, position)).cloned();
         let first = first(asked).and_then(|nid| firsts.get(&nid).cloned());

@@ -192,11 +192,8 @@ async fn read_stored(
     let mut conn = sync.pool().acquire().await?;
     let rows = event::list_newest(&mut conn, &wanted).await?;
     drop(conn);
-    let stored = sync
-        .rooms()
-        .events()
-        .map(rows.iter().map(|(_, nid)| *nid))
-        .await?;
+    let nids: Vec<EventNid> = rows.iter().map(|(_, nid)| *nid).collect();
+    let stored = sync.rooms().events().map(nids).await?;
     let mut by_room: HashMap<RoomNid, Vec<Arc<RoomEvent>>> = HashMap::new();
     for (room, nid) in rows {
         if let Some(event) = stored.get(&nid) {
