@@ -40,12 +40,8 @@ impl ServerKey {
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
         let public = key.verifying_key().to_bytes();
-        let version = public[..3]
-            .iter()
-            .fold("k_".to_owned(), |mut version, byte| {
-                version.push_str(&format!("{byte:02x}"));
-                version
-            });
+        let [first, second, third, ..] = public;
+        let version = format!("k_{first:02x}{second:02x}{third:02x}");
         Self { version, key }
     }
 

@@ -213,11 +213,11 @@ impl<'a> Builder<'a> {
         auth: &AuthState,
     ) -> Result<(Pdu, Vec<EventNid>), SendError> {
         let rules = &self.room.rules;
-        let cited = auth.values().filter(|event| {
+        let allowed = auth.values().filter(|event| {
             rules.event_format.allow_room_create_in_auth_events
                 || event.pdu.kind != TimelineEventType::RoomCreate
         });
-        let (auth_ids, auth_nids): (Vec<CanonicalJsonValue>, Vec<EventNid>) = cited
+        let (cited, numbers): (Vec<CanonicalJsonValue>, Vec<EventNid>) = allowed
             .map(|event| (id_value(&event.pdu.event_id), event.nid))
             .unzip();
         let mut newest = self.head.extremities.clone();
@@ -231,7 +231,7 @@ impl<'a> Builder<'a> {
 
         let mut object = CanonicalJsonObject::new();
         let mut put = |key: &str, value: CanonicalJsonValue| object.insert(key.to_owned(), value);
-        put("auth_events", CanonicalJsonValue::Array(auth_ids));
+        put("auth_events", CanonicalJsonValue::Array(cited));
         put("prev_events", CanonicalJsonValue::Array(prev_ids.collect()));
         put("depth", integer(depth));
         let now = draft.timestamp.unwrap_or_else(|| self.rooms.clock().now());
@@ -264,19 +264,19 @@ impl<'a> Builder<'a> {
         hash_and_sign_event(name, &identity.key, &mut object, &rules.redaction)
             .map_err(|error| SendError::from_signing(&error))?;
         check_pdu_format(&object, &rules.event_format).map_err(SendError::TooLarge)?;
-        Ok((Pdu::from_canonical(&object, rules)?, auth_nids))
+        Ok((Pdu::from_canonical(&object, rules)?, numbers))
     }
 
     fn authorise(&self, pdu: &Pdu, auth: &AuthState) -> Result<(), SendError> {
         let rules = &self.room.rules.authorization;
         let by_id = |id: &ruma::EventId| {
             let event = auth.values().find(|event| event.pdu.event_id == id);
-            event.map(|event| event.as_ref())
+            event.map(AsRef::as_ref)
         };
         check_state_independent_auth_rules(rules, pdu, by_id).map_err(SendError::Forbidden)?;
         let by_key = |kind: &StateEventType, key: &str| {
             let event = auth.get(&(kind.clone(), key.to_owned()));
-            event.map(|event| event.as_ref())
+            event.map(AsRef::as_ref)
         };
         check_state_dependent_auth_rules(rules, pdu, by_key).map_err(SendError::Forbidden)
     }
@@ -379,9 +379,8 @@ impl<'a> Builder<'a> {
         sender: &UserId,
         draft: &Draft,
     ) -> Result<Option<Redacts>, SendError> {
-        let target = match (&draft.kind, &draft.redacts) {
-            (TimelineEventType::RoomRedaction, Some(target)) => target,
-            _ => return Ok(None),
+        let (TimelineEventType::RoomRedaction, Some(target)) = (&draft.kind, &draft.redacts) else {
+            return Ok(None);
         };
         let nids = self.rooms.events().nids(&[target.as_ref()]).await?;
         let target = match nids.get(target) {

@@ -59,6 +59,10 @@ impl ClientEvent {
     }
 
     /// The JSON.
+    ///
+    /// # Panics
+    ///
+    /// Never: maps with string keys and raw JSON serialize.
     #[must_use]
     pub fn to_raw(&self) -> Box<RawValue> {
         to_raw_value(self).expect("maps with string keys and raw JSON serialize")

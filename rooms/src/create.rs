@@ -13,7 +13,7 @@ use ruma::{
 
 use crate::{
     Rooms,
-    build::{Builder, Draft},
+    build::{AuthState, Builder, Draft},
     error::SendError,
     membership::Member,
     room::{Current, Head, Room},
@@ -163,11 +163,8 @@ impl Rooms {
         };
         let nowhere = Room::new(&row, 0)?;
         let builder = Builder::new(self, &nowhere, Head::empty());
-        let (pdu, _) = builder.build(
-            &creation.creator.user_id,
-            create.clone(),
-            &Default::default(),
-        )?;
+        let (pdu, _) =
+            builder.build(&creation.creator.user_id, create.clone(), &AuthState::new())?;
         Ok(pdu.room_id)
     }
 

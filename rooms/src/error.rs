@@ -61,12 +61,10 @@ impl SendError {
     }
 
     pub(crate) fn from_signing(error: &JsonError) -> Self {
-        match error {
-            JsonError::PduTooLarge => {
-                Self::TooLarge("the event is larger than 65,535 bytes".into())
-            }
-            other => Self::BadEvent(other.to_string()),
+        if matches!(error, JsonError::PduTooLarge) {
+            return Self::TooLarge("the event is larger than 65,535 bytes".into());
         }
+        Self::BadEvent(error.to_string())
     }
 }
 

@@ -95,9 +95,8 @@ impl Rooms {
         transaction: Transaction,
     ) -> Result<Sent, SendError> {
         let key = (room.nid.0, transaction.clone());
-        let send = self.send_all(room, vec![(sender, draft)], Some(transaction));
-        let sent = self.0.transactions.0.try_get_with(key, send).await;
-        match sent {
+        let sending = self.send_all(room, vec![(sender, draft)], Some(transaction));
+        match Box::pin(self.0.transactions.0.try_get_with(key, sending)).await {
             Ok(event_id) => Ok(Sent { event_id }),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|error| error.repeated())),
         }

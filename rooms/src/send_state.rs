@@ -21,14 +21,11 @@ impl Rooms {
         sender: &UserId,
         draft: Draft,
     ) -> Result<Sent, SendError> {
-        match draft.kind {
-            TimelineEventType::RoomCreate => {
-                return Err(SendError::Forbidden("a room is created once".into()));
-            }
-            TimelineEventType::RoomCanonicalAlias => {
-                self.check_aliases(room, &draft.content).await?
-            }
-            _ => {}
+        if draft.kind == TimelineEventType::RoomCreate {
+            return Err(SendError::Forbidden("a room is created once".into()));
+        }
+        if draft.kind == TimelineEventType::RoomCanonicalAlias {
+            self.check_aliases(room, &draft.content).await?;
         }
         self.send(room, sender, draft).await
     }

@@ -137,7 +137,7 @@ pub async fn update_redacted_by(
     Ok(())
 }
 
-/// Numbers as PostgreSQL writes an array: `UNNEST` would flatten an array of arrays.
+/// Numbers as `PostgreSQL` writes an array: `UNNEST` would flatten an array of arrays.
 pub(crate) fn array(nids: &[EventNid]) -> String {
     let numbers: Vec<String> = nids.iter().map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))

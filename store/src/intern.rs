@@ -247,7 +247,7 @@ impl Interner {
 /// Numbers for new events and snapshots, taken from the sequences in blocks.
 ///
 /// A number is only good once a row with it is committed. After a connection error the rest of the blocks is thrown
-/// away, because a PostgreSQL that crashed may hand them out again.
+/// away, because a `PostgreSQL` that crashed may hand them out again.
 #[derive(Clone, Debug)]
 pub struct Blocks(Arc<Inner>);
 

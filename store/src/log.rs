@@ -36,7 +36,7 @@ pub struct Advanced {
     pub transaction: String,
 }
 
-/// The PostgreSQL that a connection leads to: its system identifier and its WAL timeline.
+/// The `PostgreSQL` that a connection leads to: its system identifier and its WAL timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The same for a primary and its standbys.
@@ -86,7 +86,7 @@ pub async fn find_head(conn: &mut PgConnection) -> sqlx::Result<Option<Head>> {
         .await
 }
 
-/// Reads which PostgreSQL this is.
+/// Reads which `PostgreSQL` this is.
 pub async fn find_cluster(conn: &mut PgConnection) -> sqlx::Result<Cluster> {
     sqlx::query_as!(
         Cluster,
