@@ -60,12 +60,12 @@ impl TestServer {
     /// Sends a text and returns the event's id.
     pub(crate) async fn say(&self, user: &User, room: &str, text: &str) -> String {
         let content = json!({ "msgtype": "m.text", "body": text });
-        self.send_event(user, room, "m.room.message", text, content)
+        self.send_as(user, room, "m.room.message", text, content)
             .await
     }
 
-    /// Sends a message event and returns its id.
-    pub(crate) async fn send_event(
+    /// Sends an event under a transaction id and returns its id.
+    pub(crate) async fn send_as(
         &self,
         user: &User,
         room: &str,

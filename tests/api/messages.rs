@@ -145,7 +145,7 @@ async fn a_filter_says_which_events_come(pool: PgPool) {
     server.say(&bob, &room, "his").await;
     let picture = json!({ "msgtype": "m.image", "body": "picture", "url": "mxc://a/b" });
     server
-        .send_event(&bob, &room, "m.room.message", "p", picture)
+        .send_as(&bob, &room, "m.room.message", "p", picture)
         .await;
 
     for (filter, wanted) in [

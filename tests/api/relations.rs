@@ -26,7 +26,7 @@ async fn relate(
         content["m.new_content"] = json!({ "msgtype": "m.text", "body": text });
     }
     server
-        .send_event(user, room, "m.room.message", text, content)
+        .send_as(user, room, "m.room.message", text, content)
         .await
 }
 
@@ -119,7 +119,7 @@ async fn references_are_bundled_and_annotations_are_not(pool: PgPool) {
         "m.relates_to": { "rel_type": "m.annotation", "event_id": root, "key": "👍" },
     });
     server
-        .send_event(&alice, &room, "m.reaction", "like", like)
+        .send_as(&alice, &room, "m.reaction", "like", like)
         .await;
 
     let body = event(&server, &alice, &room, &root).await;
