@@ -14,7 +14,7 @@ const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients");
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn nio_chats(pool: PgPool) {
-    chat(&pool, &format!("{INSTALLED}/nio/bin/python"), "nio.py").await;
+    chat(&pool, &format!("{INSTALLED}/nio/bin/python"), "matrix_nio.py").await;
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
@@ -22,7 +22,7 @@ async fn js_sdk_chats(pool: PgPool) {
     chat(
         &pool,
         &format!("{INSTALLED}/js/node_modules/node/bin/node"),
-        "js_sdk.mjs",
+        "matrix_js_sdk.mjs",
     )
     .await;
 }

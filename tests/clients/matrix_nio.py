@@ -73,7 +73,7 @@ async def chat(alice, bob):
     expect(await bob.join(room), JoinResponse)
     await until(bob, "join", lambda: room in bob.rooms)
     assert bob.rooms[room].name == "Tea", bob.rooms[room].name
-    await until(alice, "member", lambda: bob.user_id in alice.rooms[room].users)
+    await until(alice, "member", lambda: room in alice.rooms and bob.user_id in alice.rooms[room].users)
 
     first = await send(alice, room, "m.room.message", {"msgtype": "m.text", "body": "hello"})
     await until(bob, "message", lambda: any(
