@@ -12,10 +12,10 @@ use std::{
 };
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
-use hearth_journal::{Journal, WriteError};
+use hearth_journal::{Journal, Parts, WriteError};
 use hearth_store::{
     MIGRATOR,
-    intern::Blocks,
+    intern::{Blocks, Interner},
     room,
     write::{EventRow, Placement, RoomWrite, Status, TransactionRow, Write},
 };
@@ -37,7 +37,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     MIGRATOR.run(&pool).await?;
     let blocks = Blocks::new(pool.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let journal = Journal::start(pool.clone(), blocks.clone(), &tasks, stop.clone()).await?;
+    let journal = Journal::start(Parts {
+        pool: pool.clone(),
+        blocks: blocks.clone(),
+        interner: Interner::new(pool.clone()),
+        redis: None,
+        tasks: &tasks,
+        stop: stop.clone(),
+    })
+    .await?;
     let mut commits = journal.subscribe();
     let rooms = make_rooms(&pool, rooms).await?;
 

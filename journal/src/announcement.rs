@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hearth_core::{EventNid, Position, RoomNid, UserNid};
+use hearth_store::log;
 
 /// The log went from `previous` to `head`.
 #[derive(Clone, Debug)]
@@ -11,7 +12,7 @@ pub struct Announcement {
     pub previous: Position,
     /// Where it is now.
     pub head: Position,
-    /// What is between: one entry a position, in order.
+    /// What is between, in order: one entry a position, except where the log jumped or has entries of a newer version.
     pub entries: Arc<[Entry]>,
     /// Who wrote.
     pub origin: Origin,
@@ -55,6 +56,19 @@ pub struct Entry {
     pub user: Option<UserNid>,
     /// The event, for events.
     pub event: Option<EventNid>,
+}
+
+impl Entry {
+    /// `None` for a row of a newer version.
+    pub(crate) fn of(row: &log::Row) -> Option<Self> {
+        Some(Self {
+            position: row.position,
+            kind: Kind::from_number(row.kind)?,
+            room: row.room,
+            user: row.user,
+            event: row.event,
+        })
+    }
 }
 
 /// What an entry of the log tells of.

@@ -11,10 +11,11 @@ pub enum WriteError {
     /// The client's transaction made this event already.
     #[error("the transaction made an event already")]
     Duplicate(EventNid),
-    /// Too much waits to be written.
+    /// Too much waits to be written, or the server stops.
     #[error("too much waits to be written")]
     Overloaded,
-    /// The database failed, or refused this write.
+    /// The database failed, or refused this write. After a connection error it is not known whether it was written;
+    /// a repeated client transaction finds out.
     #[error("writing to the log failed")]
     Storage(#[source] sqlx::Error),
 }
@@ -31,4 +32,30 @@ pub enum StartError {
     /// The database failed.
     #[error("the log's head cannot be read")]
     Storage(#[from] sqlx::Error),
+    /// The address of Redis is none; the text does not repeat it.
+    #[error("redis.url is not an address of the form redis://user:password@host:port")]
+    Redis(#[source] redis::RedisError),
+}
+
+/// Why a batch was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Nothing of it was written.
+    #[error("the batch was not written")]
+    NotCommitted(#[from] sqlx::Error),
+    /// The answer to COMMIT was lost, and the database could not be asked in time.
+    #[error("it is unknown whether the batch was written")]
+    Unknown(#[source] sqlx::Error),
+    /// The log's epoch is not the one that this process knows; nothing was written.
+    #[error("the log began a new epoch")]
+    EpochOver,
+}
+
+impl From<Failure> for WriteError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotCommitted(error) | Failure::Unknown(error) => Self::Storage(error),
+            Failure::EpochOver => Self::Lost,
+        }
+    }
 }

@@ -1,27 +1,31 @@
 //! How far the log is known without holes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry as MapEntry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hearth_core::Position;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::announcement::Announcement;
 
 /// How many announcements a reader may lag behind.
 const BACKLOG: usize = 4_096;
 
+/// How many announcements wait for the ones before them; the log is read instead of keeping more.
+const EARLY: usize = 10_000;
+
 /// The head, and announcements that wait for the ones before them.
 ///
-/// Commits return out of order. The head moves only over ranges without holes, and readers hear of commits in the
-/// order of the log.
+/// Commits return out of order, and announcements of other processes come when they come. The head moves only over
+/// ranges without holes, and readers hear of commits in the order of the log.
 #[derive(Debug)]
 pub(crate) struct Head {
     state: Mutex<State>,
     position: watch::Sender<Position>,
     announcements: broadcast::Sender<Arc<Announcement>>,
+    gap: Notify,
 }
 
 #[derive(Debug)]
@@ -40,6 +44,7 @@ impl Head {
             }),
             position: watch::Sender::new(head),
             announcements: broadcast::Sender::new(BACKLOG),
+            gap: Notify::new(),
         }
     }
 
@@ -55,17 +60,39 @@ impl Head {
         self.announcements.subscribe()
     }
 
-    /// Takes note of a commit; tells readers of it once everything before it is known. Gives whether there is a gap.
-    pub(crate) fn announce(&self, announcement: Announcement) -> bool {
-        let mut state = self.lock();
+    /// Takes note of a commit; tells readers of it once everything before it is known.
+    pub(crate) fn announce(&self, announcement: Arc<Announcement>) {
+        let mut state = self.state();
         if announcement.head <= state.head {
-            return false;
+            return;
         }
-        state
-            .early
-            .insert(announcement.previous, Arc::new(announcement));
+        match state.early.entry(announcement.previous) {
+            MapEntry::Vacant(free) => {
+                free.insert(announcement);
+            }
+            // Heard before, unless this one goes further.
+            MapEntry::Occupied(mut known) if known.get().head < announcement.head => {
+                known.insert(announcement);
+            }
+            MapEntry::Occupied(_) => {}
+        }
         self.advance(&mut state);
-        !state.early.is_empty()
+        if state.early.len() > EARLY {
+            state.early.clear();
+            self.look();
+        } else if !state.early.is_empty() {
+            self.look();
+        }
+    }
+
+    /// Has the log looked at: there may be something that nobody announces.
+    pub(crate) fn look(&self) {
+        self.gap.notify_one();
+    }
+
+    /// Resolves when the log should be looked at.
+    pub(crate) async fn gap(&self) {
+        self.gap.notified().await;
     }
 
     fn advance(&self, state: &mut State) {
@@ -85,10 +112,107 @@ impl Head {
         }
         if state.head != before {
             self.position.send_replace(state.head);
+            // A gauge is a float; positions are exact up to 2^53.
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+            metrics::gauge!("hearth_stream_position").set(state.head.0 as f64);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::announcement::{Entry, Kind, Origin};
+
+    fn announcement(previous: i64, head: i64) -> Arc<Announcement> {
+        let entries = (previous + 1..=head).map(|position| Entry {
+            position: Position(position),
+            kind: Kind::DeviceList,
+            room: None,
+            user: None,
+            event: None,
+        });
+        Arc::new(Announcement {
+            previous: Position(previous),
+            head: Position(head),
+            entries: entries.collect(),
+            origin: Origin::Remote,
+        })
+    }
+
+    /// The positions that readers heard of so far, which must follow each other.
+    fn heard(announcements: &mut broadcast::Receiver<Arc<Announcement>>) -> Vec<i64> {
+        let mut positions = Vec::new();
+        while let Ok(next) = announcements.try_recv() {
+            let first = next.entries.first().expect("no announcement is empty");
+            assert_eq!(first.position.0, next.previous.0 + 1);
+            positions.extend(next.entries.iter().map(|entry| entry.position.0));
+            assert_eq!(positions.last(), Some(&next.head.0));
+        }
+        positions
+    }
+
+    #[test]
+    fn announcements_out_of_order_are_told_in_order_and_none_is_skipped() {
+        let head = Head::new(Position(0));
+        let mut reader = head.subscribe();
+
+        for (previous, to) in [(7, 9), (2, 4), (4, 7), (12, 13)] {
+            head.announce(announcement(previous, to));
+            assert_eq!(head.position(), Position(0));
+        }
+        assert!(heard(&mut reader).is_empty());
+        head.announce(announcement(0, 2));
+
+        assert_eq!(head.position(), Position(9));
+        assert_eq!(heard(&mut reader), (1..=9).collect::<Vec<_>>());
+        head.announce(announcement(9, 12));
+        assert_eq!(heard(&mut reader), [10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn what_is_heard_twice_is_told_once() {
+        let head = Head::new(Position(0));
+        let mut reader = head.subscribe();
+
+        for (previous, to) in [
+            (2, 4),
+            (2, 4),
+            (2, 6),
+            (0, 2),
+            (0, 2),
+            (1, 5),
+            (2, 4),
+            (3, 8),
+        ] {
+            head.announce(announcement(previous, to));
+        }
+
+        assert_eq!(heard(&mut reader), (1..=8).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_gap_has_the_log_looked_at() {
+        let head = Head::new(Position(0));
+
+        head.announce(announcement(5, 6));
+
+        head.gap().await;
+    }
+
+    #[tokio::test]
+    async fn endless_announcements_after_a_gap_are_not_kept() {
+        let head = Head::new(Position(0));
+
+        for previous in 1..=30_000 {
+            head.announce(announcement(previous, previous + 1));
+        }
+
+        assert!(head.state().early.len() <= EARLY);
+        head.gap().await;
     }
 }

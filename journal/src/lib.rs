@@ -2,18 +2,34 @@
 //!
 //! Everything durable that a client or a peer may wait for is written through [`Journal`], gets a position from one log
 //! in commit order, and is announced. Nothing here knows what an event means.
+//!
+//! # What lives here
+//!
+//! - The writer: it takes all writes that wait, decides who lost, and commits the rest in one transaction.
+//! - The head: how far the log is known without holes, whatever the order in which commits and announcements arrive.
+//! - The ways to hear of other processes: Redis, and a look at the log once a second.
+//!
+//! # What may not
+//!
+//! SQL (that is in `store/`), rules of the specification, consumers: they subscribe or read from their own cursors.
 
 mod announcement;
 mod batch;
+mod epoch;
 mod error;
+mod fanout;
+mod follow;
 mod head;
 mod journal;
+mod message;
 mod prune;
+mod rejected;
+mod rows;
 mod writer;
 
 pub use self::{
     announcement::{Announcement, Entry, Kind, Origin},
     error::{StartError, WriteError},
-    journal::{Journal, Pending, Written},
+    journal::{Journal, Parts, Pending, Written},
     prune::Pruner,
 };

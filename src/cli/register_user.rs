@@ -3,7 +3,7 @@
 use std::{error::Error, process::ExitCode};
 
 use hearth_core::{Clock, config::Config};
-use hearth_journal::Journal;
+use hearth_journal::{self as journal, Journal};
 use hearth_store::{
     Database,
     intern::{Blocks, Interner},
@@ -57,11 +57,19 @@ async fn register_with(
 ) -> Result<Account, Box<dyn Error>> {
     let pool = database.pool().clone();
     let clock = Clock::system();
-    let (tasks, stop) = (&background.tasks, background.stop.clone());
-    let journal = Journal::start(pool.clone(), Blocks::new(pool.clone()), tasks, stop).await?;
+    let interner = Interner::new(pool.clone());
+    let journal = Journal::start(journal::Parts {
+        pool: pool.clone(),
+        blocks: Blocks::new(pool.clone()),
+        interner: interner.clone(),
+        redis: config.redis.as_ref(),
+        tasks: &background.tasks,
+        stop: background.stop.clone(),
+    })
+    .await?;
     let accounts = Accounts::new(AccountsParts {
         sessions: Sessions::new(pool.clone(), journal, clock.clone(), Processes::Many),
-        interner: Interner::new(pool.clone()),
+        interner,
         pool,
         clock,
         server_name: config.server_name,

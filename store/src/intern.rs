@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use hearth_core::{EventNid, SnapshotNid, StateKeyNid, UserNid};
@@ -24,6 +27,8 @@ pub type StateKey = (String, String);
 #[derive(Clone, Debug)]
 pub struct Interner {
     pool: PgPool,
+    /// How often everything was forgotten: what was read before that is not remembered.
+    generation: Arc<AtomicU64>,
     users: Cache<OwnedUserId, UserNid>,
     user_ids: Cache<UserNid, OwnedUserId>,
     keys: Cache<StateKey, StateKeyNid>,
@@ -36,11 +41,21 @@ impl Interner {
     pub fn new(pool: PgPool) -> Self {
         Self {
             pool,
+            generation: Arc::default(),
             users: Cache::new(CACHED),
             user_ids: Cache::new(CACHED),
             keys: Cache::new(CACHED),
             key_names: Cache::new(CACHED),
         }
+    }
+
+    /// Forgets everything: the database is not the one that it was read from.
+    pub fn forget_all(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.users.invalidate_all();
+        self.user_ids.invalidate_all();
+        self.keys.invalidate_all();
+        self.key_names.invalidate_all();
     }
 
     /// The user's number; a new one if there is none.
@@ -90,9 +105,10 @@ impl Interner {
             }
         }
         if !missing.is_empty() {
+            let generation = self.generation();
             let mut conn = self.pool.acquire().await?;
             for (id, nid) in user_id::list_nids(&mut conn, &missing).await? {
-                let id = self.remember_user(nid, &id).await?;
+                let id = self.remember_user(generation, nid, &id).await?;
                 found.insert(id, nid);
             }
         }
@@ -125,16 +141,29 @@ impl Interner {
             }
         }
         if !missing.is_empty() {
+            let generation = self.generation();
             let mut conn = self.pool.acquire().await?;
             for (nid, id) in user_id::list_ids(&mut conn, &missing).await? {
-                found.insert(nid, self.remember_user(nid, &id).await?);
+                found.insert(nid, self.remember_user(generation, nid, &id).await?);
             }
         }
         Ok(found)
     }
 
-    async fn remember_user(&self, nid: UserNid, id: &str) -> sqlx::Result<OwnedUserId> {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    async fn remember_user(
+        &self,
+        generation: u64,
+        nid: UserNid,
+        id: &str,
+    ) -> sqlx::Result<OwnedUserId> {
         let id = UserId::parse(id).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        if self.generation() != generation {
+            return Ok(id);
+        }
         self.users.insert(id.clone(), nid).await;
         self.user_ids.insert(nid, id.clone()).await;
         Ok(id)
@@ -194,13 +223,14 @@ impl Interner {
             return Ok(found);
         }
         let (kinds, names): (Vec<&str>, Vec<&str>) = missing.into_iter().unzip();
+        let generation = self.generation();
         let mut conn = self.pool.acquire().await?;
         let rows = state_key::list(&mut conn, &kinds, &names).await?;
         drop(conn);
         let mut read = HashMap::with_capacity(rows.len());
         for row in rows {
             let nid = row.nid;
-            let pair = self.remember_key(row).await;
+            let pair = self.remember_key(generation, row).await;
             read.insert((pair.0.clone(), pair.1.clone()), nid);
         }
         for ((kind, key), nid) in keys.iter().zip(&mut found) {
@@ -227,17 +257,21 @@ impl Interner {
             }
         }
         if !missing.is_empty() {
+            let generation = self.generation();
             let mut conn = self.pool.acquire().await?;
             for row in state_key::list_by_nid(&mut conn, &missing).await? {
                 let nid = row.nid;
-                found.insert(nid, self.remember_key(row).await);
+                found.insert(nid, self.remember_key(generation, row).await);
             }
         }
         Ok(found)
     }
 
-    async fn remember_key(&self, row: state_key::Stored) -> Arc<StateKey> {
+    async fn remember_key(&self, generation: u64, row: state_key::Stored) -> Arc<StateKey> {
         let pair = Arc::new((row.kind, row.key));
+        if self.generation() != generation {
+            return pair;
+        }
         self.keys.insert((*pair).clone(), row.nid).await;
         self.key_names.insert(row.nid, Arc::clone(&pair)).await;
         pair

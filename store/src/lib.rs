@@ -32,6 +32,7 @@ pub mod log_tail;
 pub mod login_token;
 pub mod membership;
 pub mod openid_token;
+pub mod pending_redaction;
 pub mod private;
 pub mod profile;
 pub mod profile_update;
@@ -59,7 +60,7 @@ pub mod user_id;
 pub mod write;
 
 pub use database::{Database, OpenError};
-pub use retry::{is_connection_error, retry};
+pub use retry::{is_conflict, is_connection_error, is_timeout, retry};
 
 /// The schema, applied at start and before every database test.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

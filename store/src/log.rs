@@ -45,9 +45,37 @@ pub struct Cluster {
     pub timeline: i32,
 }
 
-/// Takes `count` positions of `epoch`: locks the head until the transaction ends. `None`: the epoch is over.
+/// The head with the PostgreSQL that its epoch belongs to.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The head.
+    pub head: Head,
+    /// Where its epoch began.
+    pub cluster: Cluster,
+}
+
+/// Begins a transaction of the log, with the limits of [`limit`], in one round trip.
+pub const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '15s'; SET LOCAL statement_timeout = '20s'; \
+                         SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
+/// Limits the rest of the transaction, so that a process that freezes in it does not stop the others: it is idle for
+/// less time than they wait.
+pub async fn limit(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        "SELECT concat(set_config('lock_timeout', '15s', true), set_config('statement_timeout', '20s', true),
+                       set_config('idle_in_transaction_session_timeout', '5s', true))",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes `count` positions of `epoch`: locks the head until the transaction ends. `None`: the epoch is over, or this is
+/// not the PostgreSQL that it belongs to.
 ///
-/// This is the log's lock. Row locks on other tables come before it, those on journalled tables after it.
+/// This is the log's lock. Row locks on other tables come before it, those on journalled tables after it. It is the
+/// lock of the head's row and not an advisory one: an `UPDATE` that waited for it sees the row as its holder left it,
+/// so locking, reading and moving the head are one round trip. A holder's rows are visible before its lock is free.
 pub async fn advance(
     conn: &mut PgConnection,
     epoch: i64,
@@ -55,7 +83,10 @@ pub async fn advance(
 ) -> sqlx::Result<Option<Advanced>> {
     sqlx::query_as!(
         Advanced,
-        r#"UPDATE log_head SET position = position + $2 WHERE epoch = $1
+        r#"UPDATE log_head SET position = position + $2
+           WHERE epoch = $1
+             AND timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int
+             AND system_identifier = (SELECT s.system_identifier::text FROM pg_control_system() s)
            RETURNING position, pg_current_xact_id()::text AS "transaction!""#,
         epoch,
         count,
@@ -86,33 +117,77 @@ pub async fn find_head(conn: &mut PgConnection) -> sqlx::Result<Option<Head>> {
         .await
 }
 
-/// Reads which `PostgreSQL` this is.
+/// Reads which PostgreSQL this is; fails on a standby.
 pub async fn find_cluster(conn: &mut PgConnection) -> sqlx::Result<Cluster> {
     sqlx::query_as!(
         Cluster,
-        r#"SELECT s.system_identifier::text AS "system_identifier!", c.timeline_id AS "timeline!"
-           FROM pg_control_system() s, pg_control_checkpoint() c"#,
+        r#"SELECT s.system_identifier::text AS "system_identifier!",
+                  ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS "timeline!"
+           FROM pg_control_system() s"#,
     )
     .fetch_one(conn)
     .await
 }
 
-/// Makes the head's row on a new database; begins a new epoch when the database is another one than before. Gives the head.
-pub async fn upsert_head(conn: &mut PgConnection, cluster: &Cluster) -> sqlx::Result<Head> {
-    sqlx::query_as!(
-        Head,
-        r#"INSERT INTO log_head (epoch, position, system_identifier, timeline) VALUES (1, 0, $1, $2)
-           ON CONFLICT (one) DO UPDATE SET
-               epoch = log_head.epoch
-                   + (log_head.system_identifier <> $1 OR log_head.timeline <> $2)::int,
-               system_identifier = $1,
-               timeline = $2
-           RETURNING epoch, position"#,
-        cluster.system_identifier,
-        cluster.timeline,
+/// Reads a name for the log that no other database has, on its server or elsewhere.
+pub async fn find_name(conn: &mut PgConnection) -> sqlx::Result<String> {
+    sqlx::query_scalar!(
+        r#"SELECT s.system_identifier::text || ':' || d.oid::text AS "name!"
+           FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()"#,
     )
     .fetch_one(conn)
     .await
+}
+
+/// Reads the head and locks it until the transaction ends.
+pub async fn lock_head(conn: &mut PgConnection) -> sqlx::Result<Option<Located>> {
+    let row = sqlx::query!(
+        r#"SELECT epoch, position AS "position: Position", system_identifier, timeline
+           FROM log_head FOR UPDATE"#,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| Located {
+        head: Head {
+            epoch: row.epoch,
+            position: row.position,
+        },
+        cluster: Cluster {
+            system_identifier: row.system_identifier,
+            timeline: row.timeline,
+        },
+    }))
+}
+
+/// Makes the head's row, unless it is there.
+pub async fn insert_head(conn: &mut PgConnection, cluster: &Cluster) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO log_head (epoch, position, system_identifier, timeline) VALUES (1, 0, $1, $2)
+         ON CONFLICT (one) DO NOTHING",
+        cluster.system_identifier,
+        cluster.timeline,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Puts another epoch in place of the one that is over.
+pub async fn update_epoch(
+    conn: &mut PgConnection,
+    head: Head,
+    cluster: &Cluster,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE log_head SET epoch = $1, position = $2, system_identifier = $3, timeline = $4",
+        head.epoch,
+        head.position.0,
+        cluster.system_identifier,
+        cluster.timeline,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Adds rows.

@@ -49,11 +49,20 @@ pub fn is_connection_error(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Whether a serialization failure or a deadlock is among the causes of `error`.
-fn is_conflict(error: &(dyn Error + 'static)) -> bool {
+/// Whether a serialization failure or a deadlock is among the causes of `error`: the transaction may be run again.
+#[must_use]
+pub fn is_conflict(error: &(dyn Error + 'static)) -> bool {
     storage_error(error)
         .and_then(code)
         .is_some_and(|code| matches!(code.as_str(), "40001" | "40P01"))
+}
+
+/// Whether the database gave a statement up that waited or ran for too long, or a transaction that was idle.
+#[must_use]
+pub fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    storage_error(error)
+        .and_then(code)
+        .is_some_and(|code| matches!(code.as_str(), "55P03" | "57014" | "25P03"))
 }
 
 fn storage_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a sqlx::Error> {

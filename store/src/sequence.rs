@@ -21,3 +21,16 @@ pub async fn next_snapshots(conn: &mut PgConnection) -> sqlx::Result<i64> {
         .fetch_one(conn)
         .await
 }
+
+/// Moves all sequences of numbers that are kept in memory ahead by `distance`.
+pub async fn skip(conn: &mut PgConnection, distance: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT setval(name::regclass, nextval(name::regclass) + $1)
+         FROM UNNEST(ARRAY['event_nid', 'snapshot_nid', pg_get_serial_sequence('user_id', 'nid'),
+                           pg_get_serial_sequence('state_key', 'nid'), pg_get_serial_sequence('room', 'nid')]) AS name",
+        distance,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(())
+}

@@ -2,13 +2,14 @@ use std::time::Duration;
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
-    intern::Blocks,
+    intern::{Blocks, Interner},
     write::{RoomWrite, TransactionRow, Write},
 };
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::journal::Parts;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -21,7 +22,14 @@ const ROOM: RoomNid = RoomNid(1);
 async fn pruner(pool: PgPool, positions: i64) -> Pruner {
     let tasks = TaskTracker::new();
     let blocks = Blocks::new(pool.clone());
-    let journal = Journal::start(pool, blocks, &tasks, CancellationToken::new());
+    let journal = Journal::start(Parts {
+        interner: Interner::new(pool.clone()),
+        pool,
+        blocks,
+        redis: None,
+        tasks: &tasks,
+        stop: CancellationToken::new(),
+    });
     Pruner {
         journal: journal.await.unwrap(),
         clock: Clock::mock(START),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_core::{Clock, Identity, config::Config};
-use hearth_journal::{Journal, Pruner, StartError};
+use hearth_journal::{self as journal, Journal, Pruner, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
 use hearth_rooms::{Departures, Live, MemberProfiles, Rooms};
 use hearth_store::intern::{Blocks, Interner};
@@ -40,7 +40,15 @@ impl Ground {
     ) -> Result<Self, StartError> {
         let interner = Interner::new(pool.clone());
         let blocks = Blocks::new(pool.clone());
-        let journal = Journal::start(pool.clone(), blocks.clone(), tasks, stop.clone()).await?;
+        let journal = Journal::start(journal::Parts {
+            pool: pool.clone(),
+            blocks: blocks.clone(),
+            interner: interner.clone(),
+            redis: config.redis.as_ref(),
+            tasks,
+            stop: stop.clone(),
+        })
+        .await?;
         tasks.spawn(Pruner::new(journal.clone(), clock.clone()).run(stop.clone()));
         let rooms = Rooms::new(hearth_rooms::Parts {
             pool: pool.clone(),

@@ -1,0 +1,274 @@
+//! The rows of a batch: each gets its position, and each table one statement.
+
+use std::collections::{HashMap, HashSet};
+
+use hearth_core::{EventNid, Position, RoomNid, SnapshotNid, UserNid};
+use hearth_store::{
+    account_data, current_state, device_list_change, event, log, membership, pending_redaction,
+    receipt, relation, room, sent_event, snapshot, to_device,
+    write::{
+        AccountDataRow, EventRow, MembershipRow, Placement, ReceiptRow, Redacts, RoomWrite,
+        SnapshotRow, ToDeviceRow, Write,
+    },
+};
+use sqlx::PgConnection;
+
+use crate::{
+    announcement::{Entry, Kind},
+    journal::Written,
+};
+
+/// The transaction of a write with the event that it makes.
+pub(crate) fn transaction(write: &RoomWrite) -> Option<sent_event::Row<'_>> {
+    Some(sent_event::Row {
+        transaction: write.transaction.as_ref()?,
+        room: write.room,
+        event: write.events.first()?.nid,
+    })
+}
+
+/// How many positions a write takes.
+pub(crate) fn count(write: &Write) -> i64 {
+    let room = write.room.as_ref().map_or(0, |room| {
+        let live = live_events(room).count();
+        // A new state without a live event is an entry of its own.
+        live + usize::from(live == 0 && room.new_state.is_some())
+    });
+    let count = room
+        + write.receipts.len()
+        + write.account_data.len()
+        + write.to_device.len()
+        + write.device_lists.len()
+        + write.memberships.len();
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn live_events(room: &RoomWrite) -> impl Iterator<Item = &EventRow> {
+    room.events
+        .iter()
+        .filter(|event| event.placement == Placement::Live)
+}
+
+/// The rows of a batch with their positions.
+///
+/// What is upserted is folded by its key: a key twice in one statement fails the statement.
+#[derive(Default)]
+pub(crate) struct Rows<'a> {
+    /// What the log tells of the batch.
+    pub entries: Vec<Entry>,
+    last: i64,
+    events: Vec<event::Placed<'a>>,
+    relations: Vec<relation::Row<'a>>,
+    redacted: (Vec<EventNid>, Vec<EventNid>),
+    pending: (Vec<&'a str>, Vec<EventNid>),
+    snapshots: Vec<&'a SnapshotRow>,
+    states: (Vec<RoomNid>, Vec<Position>, Vec<SnapshotNid>),
+    transactions: Vec<sent_event::Row<'a>>,
+    memberships: HashMap<(UserNid, RoomNid), (&'a MembershipRow, Position)>,
+    receipts: HashMap<(RoomNid, UserNid, &'a str, &'a str), (&'a ReceiptRow, Position)>,
+    account_data: HashMap<(UserNid, RoomNid, &'a str), (&'a AccountDataRow, Position)>,
+    to_device: Vec<(&'a ToDeviceRow, Position)>,
+    device_lists: (Vec<UserNid>, Vec<Position>),
+    /// Rooms whose row changes.
+    rooms: HashSet<RoomNid>,
+}
+
+impl<'a> Rows<'a> {
+    /// No rows yet; the first one gets the position after `previous`.
+    pub(crate) fn after(previous: Position) -> Self {
+        Self {
+            last: previous.0,
+            ..Self::default()
+        }
+    }
+
+    /// Gives everything in a write its position.
+    pub(crate) fn add(&mut self, write: &'a Write) -> Written {
+        let first = Position(self.last + 1);
+        if let Some(room) = &write.room {
+            self.add_room(room);
+        }
+        for row in &write.receipts {
+            let position = self.entry(Kind::Receipt, Some(row.room), Some(row.user), None);
+            let key = (row.room, row.user, row.kind.as_str(), row.thread.as_str());
+            self.receipts.insert(key, (row, position));
+        }
+        for row in &write.account_data {
+            let room = (row.room.0 != 0).then_some(row.room);
+            let position = self.entry(Kind::AccountData, room, Some(row.user), None);
+            self.account_data
+                .insert((row.user, row.room, &row.kind), (row, position));
+        }
+        for row in &write.to_device {
+            let position = self.entry(Kind::ToDevice, None, Some(row.user), None);
+            self.to_device.push((row, position));
+        }
+        for user in &write.device_lists {
+            let position = self.entry(Kind::DeviceList, None, Some(*user), None);
+            self.device_lists.0.push(*user);
+            self.device_lists.1.push(position);
+        }
+        for row in &write.memberships {
+            let position = self.entry(Kind::Membership, Some(row.room), Some(row.user), row.event);
+            self.memberships
+                .insert((row.user, row.room), (row, position));
+        }
+        Written {
+            first,
+            last: Position(self.last),
+        }
+    }
+
+    fn add_room(&mut self, room: &'a RoomWrite) {
+        self.rooms.insert(room.room);
+        let members: HashMap<EventNid, UserNid> = room
+            .memberships
+            .iter()
+            .filter_map(|row| Some((row.event?, row.user)))
+            .collect();
+        let mut places = HashMap::new();
+        for row in &room.events {
+            let stream_order = match row.placement {
+                Placement::Live => {
+                    let user = members.get(&row.nid).copied();
+                    let position = self.entry(Kind::Event, Some(room.room), user, Some(row.nid));
+                    places.insert(row.nid, position);
+                    Some(position.0)
+                }
+                Placement::Backfilled(order) => Some(order),
+                Placement::Outlier => None,
+            };
+            self.add_event(row, stream_order);
+        }
+        if let Some(snapshot) = room.new_state {
+            if places.is_empty() {
+                self.entry(Kind::State, Some(room.room), None, None);
+            }
+            self.states.0.push(room.room);
+            self.states.1.push(Position(self.last));
+            self.states.2.push(snapshot);
+        }
+        self.snapshots.extend(&room.snapshots);
+        self.transactions.extend(transaction(room));
+        for row in &room.memberships {
+            let place = row.event.and_then(|nid| places.get(&nid).copied());
+            let position = place.unwrap_or(Position(self.last));
+            self.memberships
+                .insert((row.user, row.room), (row, position));
+        }
+    }
+
+    fn add_event(&mut self, row: &'a EventRow, stream_order: Option<i64>) {
+        self.events.push(event::Placed { row, stream_order });
+        if let (Some((parent, rel_type)), Some(stream_order)) = (&row.relation, stream_order) {
+            self.relations.push(relation::Row {
+                room: row.room,
+                parent,
+                rel_type,
+                event: row.nid,
+                stream_order,
+            });
+        }
+        match &row.redacts {
+            Some(Redacts::Known(target)) => {
+                self.redacted.0.push(*target);
+                self.redacted.1.push(row.nid);
+            }
+            Some(Redacts::Unknown(target)) => {
+                self.pending.0.push(target);
+                self.pending.1.push(row.nid);
+            }
+            None => {}
+        }
+    }
+
+    fn entry(
+        &mut self,
+        kind: Kind,
+        room: Option<RoomNid>,
+        user: Option<UserNid>,
+        event: Option<EventNid>,
+    ) -> Position {
+        self.last += 1;
+        let position = Position(self.last);
+        self.entries.push(Entry {
+            position,
+            kind,
+            room,
+            user,
+            event,
+        });
+        position
+    }
+
+    /// Writes it all, a statement a table.
+    pub(crate) async fn insert(
+        &self,
+        conn: &mut PgConnection,
+        rooms: &HashMap<RoomNid, room::Changing>,
+    ) -> sqlx::Result<()> {
+        if !self.entries.is_empty() {
+            let log: Vec<log::Row> = self.entries.iter().map(log_row).collect();
+            log::insert(conn, &log).await?;
+        }
+        if !self.events.is_empty() {
+            event::insert(conn, &self.events).await?;
+        }
+        if !self.relations.is_empty() {
+            relation::insert(conn, &self.relations).await?;
+        }
+        if !self.redacted.0.is_empty() {
+            event::update_redacted_by(conn, &self.redacted.0, &self.redacted.1).await?;
+        }
+        if !self.pending.0.is_empty() {
+            pending_redaction::insert(conn, &self.pending.0, &self.pending.1).await?;
+        }
+        if !self.snapshots.is_empty() {
+            snapshot::insert(conn, &self.snapshots).await?;
+        }
+        if !self.states.0.is_empty() {
+            current_state::insert(conn, &self.states.0, &self.states.1, &self.states.2).await?;
+        }
+        if !self.transactions.is_empty() {
+            sent_event::insert(conn, &self.transactions).await?;
+        }
+        let changed: Vec<&room::Changing> =
+            self.rooms.iter().filter_map(|nid| rooms.get(nid)).collect();
+        if !changed.is_empty() {
+            room::update(conn, &changed).await?;
+        }
+        self.insert_of_users(conn).await
+    }
+
+    async fn insert_of_users(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        if !self.memberships.is_empty() {
+            let rows: Vec<_> = self.memberships.values().copied().collect();
+            membership::upsert(conn, &rows).await?;
+        }
+        if !self.receipts.is_empty() {
+            let rows: Vec<_> = self.receipts.values().copied().collect();
+            receipt::upsert(conn, &rows).await?;
+        }
+        if !self.account_data.is_empty() {
+            let rows: Vec<_> = self.account_data.values().copied().collect();
+            account_data::upsert(conn, &rows).await?;
+        }
+        if !self.to_device.is_empty() {
+            to_device::insert(conn, &self.to_device).await?;
+        }
+        if !self.device_lists.0.is_empty() {
+            device_list_change::insert(conn, &self.device_lists.0, &self.device_lists.1).await?;
+        }
+        Ok(())
+    }
+}
+
+fn log_row(entry: &Entry) -> log::Row {
+    log::Row {
+        position: entry.position,
+        kind: entry.kind as i16,
+        room: entry.room,
+        user: entry.user,
+        event: entry.event,
+    }
+}
