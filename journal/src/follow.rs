@@ -54,16 +54,17 @@ async fn look(journal: &Journal) -> sqlx::Result<()> {
     let cluster = log::find_cluster(&mut conn).await?;
     let found = log::find_head(&mut conn).await?;
     drop(conn);
-    let mut found = found.ok_or(sqlx::Error::RowNotFound)?;
-    if !journal.is_of(found.epoch, &cluster) {
-        found = journal.renew().await?;
+    let found = found.ok_or(sqlx::Error::RowNotFound)?;
+    let mut position = found.head.position;
+    if found.cluster != cluster || !journal.is_of(found.head.epoch, &cluster) {
+        position = journal.renew().await?.position;
     }
     let mut head = journal.0.head.watch();
-    let announced = head.wait_for(|head| *head >= found.position);
+    let announced = head.wait_for(|head| *head >= position);
     if timeout(GRACE, announced).await.is_ok() {
         return Ok(());
     }
-    read_to(journal, found.position).await
+    read_to(journal, position).await
 }
 
 /// Reads the log from the head on and announces it.

@@ -111,10 +111,22 @@ pub async fn find_outcome(
 }
 
 /// Reads the head.
-pub async fn find_head(conn: &mut PgConnection) -> sqlx::Result<Option<Head>> {
-    sqlx::query_as!(Head, "SELECT epoch, position FROM log_head")
-        .fetch_optional(conn)
-        .await
+pub async fn find_head(conn: &mut PgConnection) -> sqlx::Result<Option<Located>> {
+    let row = sqlx::query!(
+        r#"SELECT epoch, position AS "position: Position", system_identifier, timeline FROM log_head"#,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| Located {
+        head: Head {
+            epoch: row.epoch,
+            position: row.position,
+        },
+        cluster: Cluster {
+            system_identifier: row.system_identifier,
+            timeline: row.timeline,
+        },
+    }))
 }
 
 /// Reads which PostgreSQL this is; fails on a standby.

@@ -106,7 +106,7 @@ async fn no_reader_of_positions_misses_a_row_of_two_writers(pool: PgPool) {
 async fn a_row_is_visible_before_any_later_position(pool: PgPool) {
     let (one, other) = (Process::start(&pool).await, Process::start(&pool).await);
     let end = i64::try_from(2 * WRITES).unwrap();
-    let reader = tokio::task::JoinSet::from_iter([{
+    let reader = JoinSet::from_iter([{
         let pool = pool.clone();
         async move {
             // In one snapshot: the head, and how many rows there are up to it.
