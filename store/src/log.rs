@@ -45,7 +45,7 @@ pub struct Cluster {
     pub timeline: i32,
 }
 
-/// The head with the PostgreSQL that its epoch belongs to.
+/// The head with the `PostgreSQL` that its epoch belongs to.
 #[derive(Clone, Debug)]
 pub struct Located {
     /// The head.
@@ -71,7 +71,7 @@ pub async fn limit(conn: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// Takes `count` positions of `epoch`: locks the head until the transaction ends. `None`: the epoch is over, or this is
-/// not the PostgreSQL that it belongs to.
+/// not the `PostgreSQL` that it belongs to.
 ///
 /// This is the log's lock. Row locks on other tables come before it, those on journalled tables after it. It is the
 /// lock of the head's row and not an advisory one: an `UPDATE` that waited for it sees the row as its holder left it,
@@ -129,7 +129,7 @@ pub async fn find_head(conn: &mut PgConnection) -> sqlx::Result<Option<Located>>
     }))
 }
 
-/// Reads which PostgreSQL this is; fails on a standby.
+/// Reads which `PostgreSQL` this is; fails on a standby.
 pub async fn find_cluster(conn: &mut PgConnection) -> sqlx::Result<Cluster> {
     sqlx::query_as!(
         Cluster,

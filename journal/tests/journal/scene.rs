@@ -118,7 +118,8 @@ pub(crate) async fn new_room(pool: &PgPool) -> RoomNid {
     static NEXT: AtomicI64 = AtomicI64::new(0);
     let id = format!("!{}:example.org", NEXT.fetch_add(1, Ordering::Relaxed));
     let mut conn = pool.acquire().await.unwrap();
-    room::insert(&mut conn, &id, "12").await.unwrap()
+    let nid = room::insert(&mut conn, &id, "12").await.unwrap();
+    nid.expect("the id is new")
 }
 
 pub(crate) fn event(room: RoomNid, nid: EventNid) -> EventRow {
