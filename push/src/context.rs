@@ -154,9 +154,9 @@ impl Contexts {
             .rooms
             .state_event(&context.snapshot, &StateEventType::RoomMember, key)
             .await?;
-        let content = event.and_then(|event| event.pdu.content_as::<MemberContent>().ok());
-        Ok(content
-            .and_then(|content| content.displayname)
+        let member = event.and_then(|event| event.pdu.content_as::<MemberContent>().ok());
+        Ok(member
+            .and_then(|member| member.displayname)
             .unwrap_or_else(|| user_id.localpart().to_owned()))
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use hearth_rooms::{Draft, Rooms, Transaction};
+use hearth_users::Presence;
 use ruma::{
     CanonicalJsonObject, OwnedRoomId,
     api::{
@@ -27,6 +28,7 @@ pub(super) fn api() -> Api<ClientState> {
 async fn send_message_event(
     State(rooms): State<Rooms>,
     State(limits): State<RateLimits>,
+    State(presence): State<Presence>,
     requester: Requester,
     Ruma(request): Ruma<send_message_event::v3::Request>,
 ) -> Result<Ruma<send_message_event::v3::Response>, ApiError> {
@@ -48,6 +50,7 @@ async fn send_message_event(
     let sent = rooms
         .send_once(&room, requester.user_id(), draft, transaction)
         .await?;
+    presence.note_active(requester.user);
 
     Ok(Ruma(send_message_event::v3::Response::new(sent.event_id)))
 }

@@ -1,13 +1,16 @@
 //! Finding users, and the rooms that one shares with them.
 
 use axum::extract::State;
+use hearth_core::RoomNid;
+use hearth_rooms::Rooms;
 use hearth_users::{
     UserDirectory,
-    user_directory::{MutualRooms, MutualRoomsError},
+    user_directory::{MutualRooms, MutualRoomsError, PublicRooms},
 };
 use ruma::{
     UInt,
     api::client::{membership::get_mutual_rooms, user_directory::search_users},
+    events::room::history_visibility::HistoryVisibility,
 };
 
 use super::{ClientState, Requester};
@@ -24,13 +27,14 @@ pub(super) fn api() -> Api<ClientState> {
 /// `POST /_matrix/client/*/user_directory/search`
 async fn search_users(
     State(directory): State<UserDirectory>,
+    State(rooms): State<Rooms>,
     requester: Requester,
     Ruma(request): Ruma<search_users::v3::Request>,
 ) -> Result<Ruma<search_users::v3::Response>, ApiError> {
     let limit = usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX);
 
     let results = directory
-        .search(requester.user, &request.search_term, limit)
+        .search(requester.user, &request.search_term, limit, &Public(rooms))
         .await?;
 
     let users = results.users.into_iter().map(|found| {
@@ -76,6 +80,36 @@ async fn get_mutual_rooms_unstable(
     let mut response = get_mutual_rooms::unstable::Response::new(found.rooms);
     response.next_batch = found.next;
     Ok(Ruma(response))
+}
+
+/// The rooms that anybody may join or read.
+struct Public(Rooms);
+
+impl PublicRooms for Public {
+    async fn filter(&self, rooms: Vec<RoomNid>) -> sqlx::Result<Vec<RoomNid>> {
+        let mut public = Vec::new();
+        for nid in rooms {
+            if self.is_public(nid).await? {
+                public.push(nid);
+            }
+        }
+        Ok(public)
+    }
+}
+
+impl Public {
+    async fn is_public(&self, nid: RoomNid) -> sqlx::Result<bool> {
+        let Self(rooms) = self;
+        let Some(room) = rooms.find_by_nid(nid).await? else {
+            return Ok(false);
+        };
+        let Some(current) = rooms.current(&room).await? else {
+            return Ok(false);
+        };
+        let visibility = rooms.history_visibility(&current.snapshot).await?;
+        let rule = rooms.join_rule(&room, &current.snapshot).await?;
+        Ok(visibility == HistoryVisibility::WorldReadable || rule.is_public())
+    }
 }
 
 impl From<MutualRoomsError> for ApiError {

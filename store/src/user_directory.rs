@@ -1,6 +1,6 @@
 //! The user directory: a view of `user_id`, `account`, `profile` and `membership`.
 
-use hearth_core::UserNid;
+use hearth_core::{RoomNid, UserNid};
 use sqlx::PgConnection;
 
 /// A user that matches.
@@ -21,6 +21,8 @@ pub struct Found {
 pub struct Search<'a> {
     /// Who looks; not found itself.
     pub searcher: UserNid,
+    /// Rooms whose members everybody may see, beside published ones.
+    pub public_rooms: &'a [RoomNid],
     /// Patterns for `LIKE`, lower case, all of which the user id or the name must match.
     pub patterns: &'a [String],
     /// A pattern for `LIKE`, lower case: those whose localpart or name matches come first.
@@ -36,6 +38,7 @@ pub async fn list(conn: &mut PgConnection, search: Search<'_>) -> sqlx::Result<V
         r#"WITH rooms AS (
                SELECT room_nid FROM membership WHERE user_nid = $1 AND membership = 'join'
                UNION SELECT nid FROM room WHERE published
+               UNION SELECT UNNEST($5::bigint[])
            ), visible AS (
                SELECT DISTINCT ON (m.user_nid) m.user_nid, m.display_name, m.avatar_url
                FROM membership m JOIN rooms ON rooms.room_nid = m.room_nid
@@ -64,6 +67,36 @@ pub async fn list(conn: &mut PgConnection, search: Search<'_>) -> sqlx::Result<V
         search.searcher.0,
         search.patterns,
         search.first,
+        search.limit,
+        search.public_rooms as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists rooms of users who match and whom the searcher does not see so far: if one of the rooms is public, it does.
+pub async fn list_rooms(conn: &mut PgConnection, search: Search<'_>) -> sqlx::Result<Vec<RoomNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT m.room_nid AS "room: RoomNid" FROM membership m
+           WHERE m.membership = 'join'
+             AND m.user_nid IN (
+                 SELECT u.nid FROM user_id u
+                 LEFT JOIN profile n ON n.user_nid = u.nid AND n.key = 'displayname'
+                 WHERE u.nid <> $1 AND (SELECT bool_and(
+                           lower(CASE WHEN pattern LIKE '@%' THEN user_id ELSE split_part(user_id, ':', 1) END)
+                               LIKE pattern
+                           OR lower(COALESCE(n.value, '')) LIKE pattern)
+                       FROM UNNEST($2::text[]) AS pattern)
+                   AND NOT EXISTS (
+                       SELECT FROM membership b
+                       WHERE b.user_nid = u.nid AND b.membership = 'join'
+                         AND (b.room_nid IN (SELECT room_nid FROM membership
+                                             WHERE user_nid = $1 AND membership = 'join')
+                              OR b.room_nid IN (SELECT nid FROM room WHERE published)))
+                 LIMIT $3)
+           LIMIT $3"#,
+        search.searcher.0,
+        search.patterns,
         search.limit,
     )
     .fetch_all(conn)

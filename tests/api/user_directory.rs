@@ -51,6 +51,22 @@ async fn members_of_public_rooms_are_found_by_public_names_only(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn members_of_rooms_that_anybody_may_join_are_found(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let eve = server.register("eve").await;
+    server.create_room(&bob, json!({})).await;
+    server
+        .create_room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+
+    let found = search(&server, &eve, "ali").await;
+    assert_eq!(found[0]["user_id"], alice.id);
+    assert_eq!(search(&server, &eve, "bob").await, json!([]));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn a_search_says_that_there_are_more(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;

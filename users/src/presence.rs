@@ -159,12 +159,10 @@ impl Presence {
         }))
     }
 
-    /// The user did something: sent a message, read one.
+    /// The user did something, like sending a message. Who is idle comes back; who is offline stays it, for that may be
+    /// the user's wish.
     pub fn note_active(&self, user: UserNid) {
-        self.change(user, |entry, now| {
-            entry.choose(PresenceState::Online, now);
-            entry.active = now;
-        });
+        self.change(user, Entry::note_active);
     }
 
     /// What `viewer` may see of `user`.
@@ -412,6 +410,21 @@ mod tests {
         presence.note_active(ALICE);
 
         assert!(presence.changed_since(seen).is_empty());
+    }
+
+    #[tokio::test]
+    async fn activity_ends_idleness_and_nothing_else() {
+        let (presence, clock, _) = presence();
+        presence.note_active(ALICE);
+        assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
+        let _syncing = presence.sync(ALICE, &PresenceState::Online).unwrap();
+        clock.advance(Duration::from_mins(6));
+        let _ = presence.expire();
+        assert_eq!(presence.status(ALICE).state, PresenceState::Unavailable);
+
+        presence.note_active(ALICE);
+
+        assert_eq!(presence.status(ALICE).state, PresenceState::Online);
     }
 
     #[tokio::test]

@@ -15,8 +15,20 @@ const MAX_FOUND: usize = 100;
 /// How many words of a search count.
 const MAX_WORDS: usize = 8;
 
+/// How many rooms of users that match are looked at, to find out whether they are public.
+const MAX_ROOMS: i64 = 200;
+
 /// How many rooms one page of mutual rooms has.
 const PAGE: usize = 100;
+
+/// What the directory has to know of rooms: which of them are public, so that everybody may see their members.
+pub trait PublicRooms: Sync {
+    /// Keeps those of `rooms` that anybody may join or read.
+    fn filter(
+        &self,
+        rooms: Vec<RoomNid>,
+    ) -> impl Future<Output = sqlx::Result<Vec<RoomNid>>> + Send;
+}
 
 /// A user that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +100,7 @@ impl UserDirectory {
         searcher: UserNid,
         term: &str,
         limit: usize,
+        public_rooms: &impl PublicRooms,
     ) -> sqlx::Result<Results> {
         let term = term.trim().to_lowercase();
         let limit = limit.min(MAX_FOUND);
@@ -96,14 +109,29 @@ impl UserDirectory {
         }
         let words = term.split_whitespace().take(MAX_WORDS);
         let patterns: Vec<String> = words.map(pattern).collect();
-        let search = Search {
+        let mut search = Search {
             searcher,
+            public_rooms: &[],
             patterns: &patterns,
             first: &format!("{}%", escape(term.trim_start_matches('@'))),
             limit: i64::try_from(limit + 1).unwrap_or(i64::MAX),
         };
         let mut conn = self.pool.acquire().await?;
         let mut found = user_directory::list(&mut conn, search).await?;
+        if found.len() <= limit {
+            let candidates = Search {
+                limit: MAX_ROOMS,
+                ..search
+            };
+            let rooms = user_directory::list_rooms(&mut conn, candidates).await?;
+            drop(conn);
+            let public = public_rooms.filter(rooms).await?;
+            if !public.is_empty() {
+                search.public_rooms = &public;
+                let mut conn = self.pool.acquire().await?;
+                found = user_directory::list(&mut conn, search).await?;
+            }
+        }
         let limited = found.len() > limit;
         found.truncate(limit);
         Ok(Results {

@@ -84,6 +84,14 @@ impl Entry {
         self.seen = now;
     }
 
+    /// The user did something.
+    pub(super) fn note_active(&mut self, now: i64) {
+        if self.state_at(now) != PresenceState::Offline {
+            self.choose(PresenceState::Online, now);
+        }
+        self.active = now;
+    }
+
     /// What others see at `now`.
     pub(super) fn status_at(&self, now: i64) -> Status {
         let state = self.state_at(now);
