@@ -6,6 +6,7 @@
 //! - [`Settings`]: the same in memory, for those who evaluate; with the users that a user ignores.
 //! - [`Evaluator`]: what the rules of a user say to an event.
 //! - [`UnreadCounts`], [`Notifications`]: how many events a user has not read, and which.
+//! - [`Successions`]: what users take along when a room is replaced.
 //! - [`ReadState`]: how far users have read, as their clients tell it.
 //!
 //! # What may not
@@ -20,6 +21,7 @@ mod notifications;
 mod read_state;
 pub mod rules;
 mod settings;
+mod successions;
 pub mod threads;
 mod unread;
 
@@ -29,5 +31,6 @@ pub use self::{
     read_state::{ReadError, ReadState, ReceiptTarget},
     rules::{ChangeRuleError, PushRules},
     settings::{Settings, UserSettings},
+    successions::{SuccessionError, Successions},
     unread::{Count, Counts, UnreadCounts},
 };

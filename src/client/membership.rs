@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use hearth_push::Successions;
 use hearth_rooms::{Room, Rooms};
 use hearth_users::Profiles;
 use http::StatusCode;
@@ -24,7 +25,7 @@ use ruma::{
 
 use super::{
     ClientState, Requester,
-    room::member,
+    room::{member, take_along},
     room_error::{no_such_room, not_in_room},
 };
 use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
@@ -60,12 +61,14 @@ async fn join_room_by_id(
     State(rooms): State<Rooms>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
+    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<join_room_by_id::v3::Request>,
 ) -> Result<Ruma<join_room_by_id::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
     let reason = request.reason.as_deref();
     let room_id = join(&rooms, &profiles, &requester, &request.room_id, reason).await?;
+    take_along(&rooms, &successions, &requester, &room_id).await;
 
     Ok(Ruma(join_room_by_id::v3::Response::new(room_id)))
 }
@@ -75,6 +78,7 @@ async fn join_room_by_id_or_alias(
     State(rooms): State<Rooms>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
+    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Ruma<join_room_by_id_or_alias::v3::Response>, ApiError> {
@@ -82,6 +86,7 @@ async fn join_room_by_id_or_alias(
     let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
     let reason = request.reason.as_deref();
     let room_id = join(&rooms, &profiles, &requester, &room_id, reason).await?;
+    take_along(&rooms, &successions, &requester, &room_id).await;
 
     Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(room_id)))
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_core::config::Config;
+use hearth_push::Successions;
 use hearth_rooms::{Creation, Draft, Member, Preset, Rooms};
 use hearth_users::Profiles;
 use ruma::{
-    CanonicalJsonObject, OwnedRoomAliasId, RoomAliasId, UserId,
+    CanonicalJsonObject, OwnedRoomAliasId, RoomAliasId, RoomId, UserId,
     api::{
         client::room::{
             Visibility,
@@ -33,6 +34,7 @@ async fn create_room(
     State(profiles): State<Profiles>,
     State(config): State<Arc<Config>>,
     State(limits): State<RateLimits>,
+    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<create_room::v3::Request>,
 ) -> Result<Ruma<create_room::v3::Response>, ApiError> {
@@ -41,6 +43,7 @@ async fn create_room(
     let creation = creation(&rooms, &profiles, &config, requester.user_id(), request).await?;
 
     let room_id = rooms.create(&creation).await?;
+    take_along(&rooms, &successions, &requester, &room_id).await;
 
     Ok(Ruma(create_room::v3::Response::new(room_id)))
 }
@@ -96,6 +99,27 @@ async fn creation(
         invite,
         is_direct: request.is_direct,
     })
+}
+
+/// Gives a requester who came into a room what he has of the room that it replaced; he is in, even if that fails.
+pub(super) async fn take_along(
+    rooms: &Rooms,
+    successions: &Successions,
+    requester: &Requester,
+    room_id: &RoomId,
+) {
+    let outcome = match rooms.find(room_id).await {
+        Ok(Some(room)) => {
+            let (user, user_id) = (requester.user, requester.user_id());
+            successions.take_along(user, user_id, &room).await
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = outcome {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(%room_id, error, "not all of a replaced room was taken along");
+    }
 }
 
 /// A user with the profile that this server knows; remote profiles come with their member events.

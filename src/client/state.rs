@@ -7,7 +7,9 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use hearth_core::{Clock, Identity, config::Config};
 use hearth_journal::{Journal, StartError};
-use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
+use hearth_push::{
+    Evaluator, Notifications, PushRules, ReadState, Settings, Successions, UnreadCounts,
+};
 use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, directory::Alone};
 use hearth_store::intern::Interner;
 use hearth_sync::Sync;
@@ -88,6 +90,8 @@ pub struct ClientState {
     pub directory: Directory,
     /// Shows new profiles in rooms.
     pub member_profiles: MemberProfiles,
+    /// What goes along when a room is replaced.
+    pub successions: Successions,
     /// What happens, once it is in memory.
     pub live: Live,
     /// What is new for users.
@@ -164,6 +168,7 @@ impl ClientState {
             typing: seen.typing,
             presence: seen.presence,
             read_state: own.read_state,
+            successions: Successions::new(ground.rooms.clone(), own.account_data.clone()),
             push_rules: own.push_rules,
             notifications: push.notifications,
             settings: push.settings,

@@ -1,11 +1,16 @@
 //! Replacing rooms by newer ones.
 
 use axum::extract::State;
+use hearth_push::Successions;
 use hearth_rooms::{Rooms, Upgrade, UpgradeError};
 use hearth_users::Profiles;
 use ruma::api::client::room::upgrade_room;
 
-use super::{ClientState, Requester, room::member, room_error::no_such_room};
+use super::{
+    ClientState, Requester,
+    room::{member, take_along},
+    room_error::no_such_room,
+};
 use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
 
 /// The endpoints of this module.
@@ -18,6 +23,7 @@ async fn upgrade_room(
     State(rooms): State<Rooms>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
+    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<upgrade_room::v3::Request>,
 ) -> Result<Ruma<upgrade_room::v3::Response>, ApiError> {
@@ -32,6 +38,7 @@ async fn upgrade_room(
     };
 
     let replacement = rooms.upgrade(&room, upgrade).await?;
+    take_along(&rooms, &successions, &requester, &replacement).await;
 
     Ok(Ruma(upgrade_room::v3::Response::new(replacement)))
 }

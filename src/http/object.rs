@@ -40,9 +40,11 @@ impl<S: Send + Sync> FromRequest<S> for Object {
         let (mut parts, body) = request.into_parts();
         let arguments = path_arguments(&mut parts, state).await?;
         let (_, body) = read(Request::from_parts(parts, body), state).await?;
-        Ok(Self {
-            arguments,
-            body: serde_json::from_slice(&body)?,
-        })
+        let body = match body.is_empty() {
+            // Only requests that have none come through without one.
+            true => Map::new(),
+            false => serde_json::from_slice(&body)?,
+        };
+        Ok(Self { arguments, body })
     }
 }

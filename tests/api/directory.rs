@@ -153,6 +153,7 @@ async fn an_alias_is_removed_by_its_maker_a_moderator_or_an_administrator(pool: 
     let (status, body) = server.delete(&bob, TEA, Value::Null).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(body["errcode"], "M_FORBIDDEN");
+    server.delete(&alice, TEA, Value::Null).await;
     for (maker, remover) in [(&bob, &bob), (&bob, &alice), (&alice, &admin)] {
         server.put(maker, TEA, target.clone()).await;
         let (status, body) = server.delete(remover, TEA, Value::Null).await;

@@ -129,3 +129,47 @@ async fn a_room_is_upgraded_by_those_who_may_only(pool: PgPool) {
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(body["errcode"], "M_NOT_FOUND");
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn tags_direct_chats_and_push_rules_go_along(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let old = server.create_public_room(&alice).await;
+    server.join(&bob, &old).await;
+    for user in [&alice, &bob] {
+        for (path, body) in [
+            (
+                format!("/user/{}/rooms/{old}/tags/m.favourite", user.id),
+                json!({ "order": 0.5 }),
+            ),
+            (
+                format!("/user/{}/account_data/m.direct", user.id),
+                json!({ "@carol:example.org": [old] }),
+            ),
+            (
+                format!("/pushrules/global/room/{old}"),
+                json!({ "actions": [] }),
+            ),
+        ] {
+            let (status, body) = server.put(user, &path, body).await;
+            assert_eq!(status, StatusCode::OK, "{path} {body}");
+        }
+    }
+
+    let new = upgrade(&server, &alice, &old, json!({ "new_version": "12" })).await;
+    server.join(&bob, &new).await;
+
+    for user in [&alice, &bob] {
+        let path = format!("/user/{}/rooms/{new}/tags", user.id);
+        let (_, tags) = server.get(user, &path).await;
+        assert_eq!(tags, json!({ "tags": { "m.favourite": { "order": 0.5 } } }));
+        let path = format!("/user/{}/account_data/m.direct", user.id);
+        let (_, direct) = server.get(user, &path).await;
+        assert_eq!(direct, json!({ "@carol:example.org": [old, new] }));
+        let path = format!("/pushrules/global/room/{new}");
+        let (status, rule) = server.get(user, &path).await;
+        assert_eq!(status, StatusCode::OK, "{rule}");
+        assert_eq!(rule["actions"], json!([]));
+    }
+}
