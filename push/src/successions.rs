@@ -188,9 +188,10 @@ fn moved(rules: &Ruleset, old: &RoomId, new: &RoomId) -> Vec<Moved> {
         let Some(conditions) = rule.conditions_for(old, new) else {
             continue;
         };
-        let id = match rule.rule_id.contains(old.as_str()) {
-            true => rule.rule_id.replace(old.as_str(), new.as_str()),
-            false => format!("{}_{new}", rule.rule_id),
+        let id = if rule.rule_id.contains(old.as_str()) {
+            rule.rule_id.replace(old.as_str(), new.as_str())
+        } else {
+            format!("{}_{new}", rule.rule_id)
         };
         if rules.get(RuleKind::Override, id.as_str()).is_none() {
             let new = NewConditionalPushRule::new(id, conditions, rule.actions.clone());

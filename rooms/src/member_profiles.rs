@@ -31,10 +31,10 @@ const STRETCH: usize = 64;
 const WORKERS: usize = 8;
 
 /// How long work is taken for; a stretch takes less.
-const LEASE: Duration = Duration::from_secs(120);
+const LEASE: Duration = Duration::from_mins(2);
 
 /// How often work is looked for that another process left behind, or that failed.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// How many users one sweep takes on.
 const SWEPT: i64 = 100;

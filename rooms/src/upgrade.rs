@@ -237,15 +237,15 @@ fn moved_state(
     }
     for event in events {
         let key = event.pdu.state_key.as_deref().unwrap_or_default();
-        let content = match event.pdu.kind {
-            TimelineEventType::RoomMember
-                if membership_of(event) == MembershipState::Ban
-                    && !creators.iter().any(|creator| creator == key) =>
-            {
-                ban(event)
-            }
-            TimelineEventType::SpaceChild => event.pdu.content_as().ok(),
-            _ => None,
+        let is_ban = event.pdu.kind == TimelineEventType::RoomMember
+            && membership_of(event) == MembershipState::Ban
+            && !creators.iter().any(|creator| creator == key);
+        let content = if is_ban {
+            ban(event)
+        } else if event.pdu.kind == TimelineEventType::SpaceChild {
+            event.pdu.content_as().ok()
+        } else {
+            None
         };
         if let Some(content) = content.filter(|content| !content.is_empty()) {
             moved.push(Draft::state(event.pdu.kind.clone(), key, content));
@@ -274,9 +274,10 @@ fn joinable(content: CanonicalJsonObject, rules: &RoomVersionRules) -> Canonical
         Some("knock_restricted") => rules.knock_restricted_join_rule,
         _ => true,
     };
-    match is_known {
-        true => content,
-        false => object([("join_rule", "invite".into())]),
+    if is_known {
+        content
+    } else {
+        object([("join_rule", "invite".into())])
     }
 }
 
@@ -318,7 +319,10 @@ fn whole(value: &mut CanonicalJsonValue) {
             }
         }
         CanonicalJsonValue::Object(levels) => levels.values_mut().for_each(whole),
-        _ => {}
+        CanonicalJsonValue::Null
+        | CanonicalJsonValue::Bool(_)
+        | CanonicalJsonValue::Integer(_)
+        | CanonicalJsonValue::Array(_) => {}
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_push::Successions;
 use hearth_rooms::{Room, Rooms};
 use hearth_users::Profiles;
 use http::StatusCode;
@@ -25,7 +24,7 @@ use ruma::{
 
 use super::{
     ClientState, Requester,
-    room::{member, take_along},
+    room::{Arrivals, member},
     room_error::{no_such_room, not_in_room},
 };
 use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
@@ -58,35 +57,40 @@ async fn joined_rooms(
 
 /// `POST /_matrix/client/*/rooms/{roomId}/join`
 async fn join_room_by_id(
-    State(rooms): State<Rooms>,
+    State(arrivals): State<Arrivals>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
-    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<join_room_by_id::v3::Request>,
 ) -> Result<Ruma<join_room_by_id::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
     let reason = request.reason.as_deref();
-    let room_id = join(&rooms, &profiles, &requester, &request.room_id, reason).await?;
-    take_along(&rooms, &successions, &requester, &room_id).await;
+    let room_id = join(
+        &arrivals.rooms,
+        &profiles,
+        &requester,
+        &request.room_id,
+        reason,
+    )
+    .await?;
+    arrivals.take_along(&requester, &room_id).await;
 
     Ok(Ruma(join_room_by_id::v3::Response::new(room_id)))
 }
 
 /// `POST /_matrix/client/*/join/{roomIdOrAlias}`
 async fn join_room_by_id_or_alias(
-    State(rooms): State<Rooms>,
+    State(arrivals): State<Arrivals>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
-    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Ruma<join_room_by_id_or_alias::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
-    let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
+    let room_id = resolve(&arrivals.rooms, &request.room_id_or_alias).await?;
     let reason = request.reason.as_deref();
-    let room_id = join(&rooms, &profiles, &requester, &room_id, reason).await?;
-    take_along(&rooms, &successions, &requester, &room_id).await;
+    let room_id = join(&arrivals.rooms, &profiles, &requester, &room_id, reason).await?;
+    arrivals.take_along(&requester, &room_id).await;
 
     Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(room_id)))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use hearth_core::config::Config;
 use hearth_push::Successions;
 use hearth_rooms::{Creation, Draft, Member, Preset, Rooms};
@@ -30,20 +30,26 @@ pub(super) fn api() -> Api<ClientState> {
 
 /// `POST /_matrix/client/*/createRoom`
 async fn create_room(
-    State(rooms): State<Rooms>,
+    State(arrivals): State<Arrivals>,
     State(profiles): State<Profiles>,
     State(config): State<Arc<Config>>,
     State(limits): State<RateLimits>,
-    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<create_room::v3::Request>,
 ) -> Result<Ruma<create_room::v3::Response>, ApiError> {
     requester.refuse_suspended()?;
     limits.check_user(Action::Join, requester.user_id())?;
-    let creation = creation(&rooms, &profiles, &config, requester.user_id(), request).await?;
+    let creation = creation(
+        &arrivals.rooms,
+        &profiles,
+        &config,
+        requester.user_id(),
+        request,
+    )
+    .await?;
 
-    let room_id = rooms.create(&creation).await?;
-    take_along(&rooms, &successions, &requester, &room_id).await;
+    let room_id = arrivals.rooms.create(&creation).await?;
+    arrivals.take_along(&requester, &room_id).await;
 
     Ok(Ruma(create_room::v3::Response::new(room_id)))
 }
@@ -101,24 +107,37 @@ async fn creation(
     })
 }
 
-/// Gives a requester who came into a room what he has of the room that it replaced; he is in, even if that fails.
-pub(super) async fn take_along(
-    rooms: &Rooms,
-    successions: &Successions,
-    requester: &Requester,
-    room_id: &RoomId,
-) {
-    let outcome = match rooms.find(room_id).await {
-        Ok(Some(room)) => {
-            let (user, user_id) = (requester.user, requester.user_id());
-            successions.take_along(user, user_id, &room).await
+/// Rooms, and what users take along into those that replaced others.
+#[derive(Clone, Debug)]
+pub(super) struct Arrivals {
+    pub(super) rooms: Rooms,
+    successions: Successions,
+}
+
+impl FromRef<ClientState> for Arrivals {
+    fn from_ref(state: &ClientState) -> Self {
+        Self {
+            rooms: state.rooms.clone(),
+            successions: state.successions.clone(),
         }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = outcome {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(%room_id, error, "not all of a replaced room was taken along");
+    }
+}
+
+impl Arrivals {
+    /// Gives a requester who came into a room what he has of the room that it replaced; he is in, even if that fails.
+    pub(super) async fn take_along(&self, requester: &Requester, room_id: &RoomId) {
+        let outcome = match self.rooms.find(room_id).await {
+            Ok(Some(room)) => {
+                let (user, user_id) = (requester.user, requester.user_id());
+                self.successions.take_along(user, user_id, &room).await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = outcome {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%room_id, error, "not all of a replaced room was taken along");
+        }
     }
 }
 

@@ -1,14 +1,13 @@
 //! Replacing rooms by newer ones.
 
 use axum::extract::State;
-use hearth_push::Successions;
-use hearth_rooms::{Rooms, Upgrade, UpgradeError};
+use hearth_rooms::{Upgrade, UpgradeError};
 use hearth_users::Profiles;
 use ruma::api::client::room::upgrade_room;
 
 use super::{
     ClientState, Requester,
-    room::{member, take_along},
+    room::{Arrivals, member},
     room_error::no_such_room,
 };
 use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
@@ -20,25 +19,24 @@ pub(super) fn api() -> Api<ClientState> {
 
 /// `POST /_matrix/client/*/rooms/{roomId}/upgrade`
 async fn upgrade_room(
-    State(rooms): State<Rooms>,
+    State(arrivals): State<Arrivals>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
-    State(successions): State<Successions>,
     requester: Requester,
     Ruma(request): Ruma<upgrade_room::v3::Request>,
 ) -> Result<Ruma<upgrade_room::v3::Response>, ApiError> {
     requester.refuse_suspended()?;
     limits.check_user(Action::Join, requester.user_id())?;
-    let room = rooms.find(&request.room_id).await?;
+    let room = arrivals.rooms.find(&request.room_id).await?;
     let room = room.ok_or_else(no_such_room)?;
     let upgrade = Upgrade {
-        creator: member(&rooms, &profiles, requester.user_id()).await?,
+        creator: member(&arrivals.rooms, &profiles, requester.user_id()).await?,
         version: request.new_version,
         additional_creators: request.additional_creators,
     };
 
-    let replacement = rooms.upgrade(&room, upgrade).await?;
-    take_along(&rooms, &successions, &requester, &replacement).await;
+    let replacement = arrivals.rooms.upgrade(&room, upgrade).await?;
+    arrivals.take_along(&requester, &replacement).await;
 
     Ok(Ruma(upgrade_room::v3::Response::new(replacement)))
 }

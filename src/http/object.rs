@@ -40,10 +40,11 @@ impl<S: Send + Sync> FromRequest<S> for Object {
         let (mut parts, body) = request.into_parts();
         let arguments = path_arguments(&mut parts, state).await?;
         let (_, body) = read(Request::from_parts(parts, body), state).await?;
-        let body = match body.is_empty() {
-            // Only requests that have none come through without one.
-            true => Map::new(),
-            false => serde_json::from_slice(&body)?,
+        // Only requests that have no body come through without one.
+        let body = if body.is_empty() {
+            Map::new()
+        } else {
+            serde_json::from_slice(&body)?
         };
         Ok(Self { arguments, body })
     }

@@ -96,7 +96,7 @@ impl Directory {
             limit => limit.unwrap_or(DEFAULT_PAGE).min(LARGEST_PAGE),
         };
         let mut walk = Walk::new(self, user, &token, limit);
-        walk.load(&[query.root.clone()]).await?;
+        walk.load(std::slice::from_ref(&query.root)).await?;
         let root = Step {
             room_id: query.root.clone(),
             via: Vec::new(),

@@ -97,7 +97,7 @@ impl Directory {
         let mut page = match &query.network {
             // Application services, which could publish rooms of other networks, have published none.
             RoomNetwork::ThirdParty(_) => PublicRooms::default(),
-            _ => self.page(query).await?,
+            RoomNetwork::Matrix | RoomNetwork::All | _ => self.page(query).await?,
         };
         page.total = UInt::try_from(total).ok();
         Ok(page)
@@ -146,9 +146,12 @@ impl Directory {
         let mut conn = self.rooms.pool().acquire().await?;
         let row = room_table::find_by_id(&mut conn, room_id.as_str()).await?;
         let row = row.filter(|row| row.snapshot.is_some());
-        Ok(row.map(|row| match row.published {
-            true => Publication::Public,
-            false => Publication::Private,
+        Ok(row.map(|row| {
+            if row.published {
+                Publication::Public
+            } else {
+                Publication::Private
+            }
         }))
     }
 

@@ -194,7 +194,7 @@ impl Directory {
                 MembershipState::Join | MembershipState::Invite => {}
                 MembershipState::Ban => continue,
                 _ if summary.world_readable || is_open(&summary.join_rule) => {}
-                _ => {
+                MembershipState::Knock | MembershipState::Leave | _ => {
                     restricted.push(summary);
                     continue;
                 }
@@ -234,7 +234,11 @@ fn allowed(rule: &JoinRuleSummary) -> &[OwnedRoomId] {
         JoinRuleSummary::Restricted(restricted) | JoinRuleSummary::KnockRestricted(restricted) => {
             &restricted.allowed_room_ids
         }
-        _ => &[],
+        JoinRuleSummary::Invite
+        | JoinRuleSummary::Knock
+        | JoinRuleSummary::Private
+        | JoinRuleSummary::Public
+        | _ => &[],
     }
 }
 

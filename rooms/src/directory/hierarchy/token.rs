@@ -29,9 +29,10 @@ impl Token {
             return Ok(first);
         };
         let token: Self = from.parse()?;
-        match (Self { skip: 0, ..token }) == first {
-            true => Ok(token),
-            false => Err(HierarchyError::OtherWalk),
+        if (Self { skip: 0, ..token }) == first {
+            Ok(token)
+        } else {
+            Err(HierarchyError::OtherWalk)
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Step {
 /// What this server knows of a room ahead.
 enum Known {
     /// The user may see it.
-    Visible(RoomSummary, SnapshotNid),
+    Visible(Box<RoomSummary>, SnapshotNid),
     /// The user may not.
     Hidden,
 }
@@ -104,9 +104,10 @@ impl<'a> Walk<'a> {
             .collect();
         let visible = self.directory.visible(&known, Some(self.user)).await?;
         for (room_id, found) in found {
-            let known = match visible.contains(&room_id) {
-                true => Known::Visible(found.summary, found.snapshot),
-                false => Known::Hidden,
+            let known = if visible.contains(&room_id) {
+                Known::Visible(Box::new(found.summary), found.snapshot)
+            } else {
+                Known::Hidden
             };
             self.known.insert(room_id, known);
         }
@@ -126,6 +127,7 @@ impl<'a> Walk<'a> {
                     let directory = self.directory;
                     children = directory.children(snapshot, self.suggested_only).await?;
                 }
+                let summary = *summary;
                 Some(SpaceRoom { summary, children })
             }
             None => self.ask(&step).await?,
