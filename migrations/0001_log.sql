@@ -6,10 +6,10 @@ CREATE TABLE hearth (
     minimum_compatible integer NOT NULL DEFAULT 1
 );
 
--- The head of the log. Its row is read and moved only under the log's advisory lock.
+-- The head of the log. The lock of its row is the log's lock: positions are given in the order of commits.
 CREATE TABLE log_head (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    -- Grows when positions may have been handed out twice (fail-over, restore).
+    -- Grows when positions may have been handed out twice (fail-over, restore); then the position jumps ahead.
     epoch bigint NOT NULL,
     position bigint NOT NULL,
     -- The PostgreSQL that the epoch belongs to.

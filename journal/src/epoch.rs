@@ -1,7 +1,7 @@
 //! Epochs: what begins when positions and numbers may have been handed out twice.
 //!
 //! After a fail-over to a standby that lagged, the log ends earlier than it did, and the sequences too. An epoch
-//! belongs to one PostgreSQL (system identifier and WAL timeline). When it is another one, a new epoch begins, and the
+//! belongs to one `PostgreSQL` (system identifier and WAL timeline). When it is another one, a new epoch begins, and the
 //! log and the sequences jump over everything that may have been handed out: nothing has the place or the number of
 //! something that was lost. Tokens carry the epoch, so clients get a full resync.
 
@@ -23,14 +23,12 @@ pub(crate) async fn open(pool: &PgPool) -> sqlx::Result<log::Located> {
 async fn open_once(pool: &PgPool) -> sqlx::Result<log::Located> {
     let mut tx = pool.begin_with(log::BEGIN).await?;
     let cluster = log::find_cluster(&mut tx).await?;
-    let found = match log::lock_head(&mut tx).await? {
-        Some(found) => found,
-        None => {
-            log::insert_head(&mut tx, &cluster).await?;
-            let made = log::lock_head(&mut tx).await?;
-            made.ok_or(sqlx::Error::RowNotFound)?
-        }
-    };
+    let mut found = log::lock_head(&mut tx).await?;
+    if found.is_none() {
+        log::insert_head(&mut tx, &cluster).await?;
+        found = log::lock_head(&mut tx).await?;
+    }
+    let found = found.ok_or(sqlx::Error::RowNotFound)?;
     let located = if found.cluster == cluster {
         found
     } else {

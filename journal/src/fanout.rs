@@ -128,17 +128,16 @@ impl Publisher {
     }
 
     async fn publish(&mut self, message: &[u8]) -> redis::RedisResult<()> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(PATIENCE))
-                    .set_response_timeout(Some(PATIENCE));
-                let client = &self.client;
-                client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await?
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(PATIENCE))
+                .set_response_timeout(Some(PATIENCE));
+            let client = &self.client;
+            client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await?
         };
         connection.publish(&self.channel, message).await?;
         self.connection = Some(connection);

@@ -56,7 +56,7 @@ pub(crate) struct Inner {
     pub interner: Interner,
     pub head: Head,
     epoch: watch::Sender<i64>,
-    /// The PostgreSQL that the epoch belongs to.
+    /// The `PostgreSQL` that the epoch belongs to.
     cluster: Mutex<log::Cluster>,
     pub tail: AtomicI64,
     renewal: tokio::sync::Mutex<()>,
@@ -256,10 +256,9 @@ impl Journal {
             match self.find_outcome(transaction).await {
                 Ok(Some(true)) => return Ok(()),
                 Ok(Some(false)) => return Err(Failure::NotCommitted(error)),
-                // It is still under way, or the database is away.
-                Ok(None) => {}
                 Err(Failure::EpochOver) => return Err(Failure::Unknown(error)),
-                Err(Failure::NotCommitted(_) | Failure::Unknown(_)) => {}
+                // It is still under way, or the database is away.
+                Ok(None) | Err(Failure::NotCommitted(_) | Failure::Unknown(_)) => {}
             }
             if Instant::now() >= deadline {
                 return Err(Failure::Unknown(error));

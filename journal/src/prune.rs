@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::Journal;
 
 /// How often one of the processes prunes.
-const ROUND: Duration = Duration::from_secs(600);
+const ROUND: Duration = Duration::from_mins(10);
 
 /// How often a process looks where the tail is, and whether a round is due: often enough that it knows of a tail
 /// before the rows behind it go, a [`ROUND`] later.
-const LOOK: Duration = Duration::from_secs(240);
+const LOOK: Duration = Duration::from_mins(4);
 
 /// Keeps the log, and the tables that go with it, from growing for ever.
 ///
@@ -44,7 +44,7 @@ struct Bounds {
 
 impl Bounds {
     const USUAL: Self = Self {
-        age: Duration::from_secs(7 * 24 * 60 * 60),
+        age: Duration::from_hours(7 * 24),
         positions: 1_000_000,
         chunk: 5_000,
     };

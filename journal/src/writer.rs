@@ -61,7 +61,7 @@ pub(crate) fn size(write: &Write) -> usize {
 /// Writes until `stop`, and then what still waits; cancels `drained` at the end.
 pub(crate) async fn run(
     journal: Journal,
-    mut writes: mpsc::UnboundedReceiver<Waiting>,
+    mut queue: mpsc::UnboundedReceiver<Waiting>,
     stop: CancellationToken,
     drained: CancellationToken,
 ) {
@@ -79,12 +79,12 @@ pub(crate) async fn run(
             let mut fresh = Vec::new();
             tokio::select! {
                 biased;
-                count = writes.recv_many(&mut fresh, BATCH) => if count == 0 {
+                count = queue.recv_many(&mut fresh, BATCH) => if count == 0 {
                     return;
                 },
                 () = stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
-                    writes.close();
+                    queue.close();
                 }
                 () = sleep(IDLE), if writer.connection.is_some() => writer.connection = None,
             }

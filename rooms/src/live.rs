@@ -33,11 +33,18 @@ impl Rooms {
         let live = Live(broadcast::Sender::new(BACKLOG));
         let (rooms, out, mut announcements) =
             (self.clone(), live.clone(), self.journal().subscribe());
+        let mut epoch = self.journal().epoch();
         tracker.spawn(async move {
             loop {
                 let next = tokio::select! {
-                    next = announcements.recv() => next,
+                    biased;
                     () = stop.cancelled() => return,
+                    next = rooms.journal().epoch_after(epoch) => {
+                        epoch = next;
+                        rooms.forget_all();
+                        continue;
+                    }
+                    next = announcements.recv() => next,
                 };
                 match next {
                     Ok(announcement) => {
@@ -106,6 +113,16 @@ impl Rooms {
         let redacted = self.events().get(*nid).await?;
         room.tail.replace(&redacted);
         Ok(())
+    }
+
+    /// Forgets all rooms, events and states: after a fail-over the database may have lost some of them.
+    fn forget_all(&self) {
+        self.start_over();
+        self.0.by_id.invalidate_all();
+        self.0.by_nid.invalidate_all();
+        self.0.events.forget_all();
+        self.0.snapshots.forget_all();
+        self.0.transactions.forget_all();
     }
 
     /// Forgets what may be out of date after announcements were missed.

@@ -56,6 +56,13 @@ impl Default for Transactions {
     }
 }
 
+impl Transactions {
+    /// Forgets everything: events may be lost.
+    pub(crate) fn forget_all(&self) {
+        self.0.invalidate_all();
+    }
+}
+
 /// An event that is committed.
 #[derive(Clone, Debug)]
 pub struct Sent {

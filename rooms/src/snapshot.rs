@@ -228,6 +228,11 @@ impl Snapshots {
         self.cache.insert(snapshot.nid, snapshot).await;
     }
 
+    /// Forgets everything: the numbers may mean something else now.
+    pub(crate) fn forget_all(&self) {
+        self.cache.invalidate_all();
+    }
+
     async fn load(&self, nid: SnapshotNid) -> sqlx::Result<Arc<Snapshot>> {
         let mut conn = self.pool.acquire().await?;
         let chain = snapshot::list_chain(&mut conn, nid).await?;

@@ -14,7 +14,12 @@ const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients");
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn nio_chats(pool: PgPool) {
-    chat(&pool, &format!("{INSTALLED}/nio/bin/python"), "matrix_nio.py").await;
+    chat(
+        &pool,
+        &format!("{INSTALLED}/nio/bin/python"),
+        "matrix_nio.py",
+    )
+    .await;
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]

@@ -1,4 +1,4 @@
-//! Another PostgreSQL than before: a fail-over, a restored copy.
+//! Another `PostgreSQL` than before: a fail-over, a restored copy.
 
 use hearth_journal::WriteError;
 use hearth_store::MIGRATOR;

@@ -18,7 +18,7 @@ use tokio::{
 /// What happens to COMMITs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// PostgreSQL gets it; its answer is lost.
+    /// `PostgreSQL` gets it; its answer is lost.
     Answer,
     /// It is lost on the way.
     Commit,
@@ -122,7 +122,7 @@ where
 {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = tokio::io::split(server);
-    let (mut sent, mut answered) = ([0; 65_536], [0; 65_536]);
+    let (mut sent, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
             count = from_client.read(&mut sent) => {
