@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use hearth_core::{EventNid, Position, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
-    account_data, current_state, device_list_change, event, log, membership, pending_redaction,
-    receipt, relation, room, sent_event, snapshot, to_device,
+    account_data, append, current_state, device_list_change, event, log, membership,
+    pending_redaction, receipt, relation, room, sent_event, snapshot, to_device,
     write::{
         AccountDataRow, EventRow, MembershipRow, Placement, ReceiptRow, Redacts, RoomWrite,
         SnapshotRow, ToDeviceRow, Write,
@@ -201,19 +201,22 @@ impl<'a> Rows<'a> {
         position
     }
 
-    /// Writes it all, a statement a table.
+    /// Writes it all: what every batch of events has at once, then a statement a table.
     pub(crate) async fn insert(
         &self,
         conn: &mut PgConnection,
         rooms: &HashMap<RoomNid, room::Changing>,
     ) -> sqlx::Result<()> {
-        if !self.entries.is_empty() {
-            let log: Vec<log::Row> = self.entries.iter().map(log_row).collect();
-            log::insert(conn, &log).await?;
-        }
-        if !self.events.is_empty() {
-            event::insert(conn, &self.events).await?;
-        }
+        let log: Vec<log::Row> = self.entries.iter().map(log_row).collect();
+        let changed: Vec<&room::Changing> =
+            self.rooms.iter().filter_map(|nid| rooms.get(nid)).collect();
+        let rows = append::Rows {
+            log: &log,
+            events: &self.events,
+            transactions: &self.transactions,
+            rooms: &changed,
+        };
+        append::insert(conn, rows).await?;
         if !self.relations.is_empty() {
             relation::insert(conn, &self.relations).await?;
         }
@@ -228,14 +231,6 @@ impl<'a> Rows<'a> {
         }
         if !self.states.0.is_empty() {
             current_state::insert(conn, &self.states.0, &self.states.1, &self.states.2).await?;
-        }
-        if !self.transactions.is_empty() {
-            sent_event::insert(conn, &self.transactions).await?;
-        }
-        let changed: Vec<&room::Changing> =
-            self.rooms.iter().filter_map(|nid| rooms.get(nid)).collect();
-        if !changed.is_empty() {
-            room::update(conn, &changed).await?;
         }
         self.insert_of_users(conn).await
     }

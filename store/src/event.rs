@@ -76,48 +76,6 @@ pub struct Placed<'a> {
     pub stream_order: Option<i64>,
 }
 
-/// Adds events.
-pub async fn insert(conn: &mut PgConnection, events: &[Placed<'_>]) -> sqlx::Result<()> {
-    let column = |value: fn(&EventRow) -> i64| -> Vec<i64> {
-        events.iter().map(|event| value(event.row)).collect()
-    };
-    let optional = |value: fn(&EventRow) -> Option<i64>| -> Vec<Option<i64>> {
-        events.iter().map(|event| value(event.row)).collect()
-    };
-    let text = |value: fn(&EventRow) -> &str| -> Vec<&str> {
-        events.iter().map(|event| value(event.row)).collect()
-    };
-    let orders: Vec<Option<i64>> = events.iter().map(|event| event.stream_order).collect();
-    let auth: Vec<String> = events.iter().map(|event| array(&event.row.auth)).collect();
-    let status: Vec<i16> = events.iter().map(|event| event.row.status as i16).collect();
-    sqlx::query!(
-        "INSERT INTO event (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
-                            stream_order, snapshot_nid, auth, status, json)
-         SELECT nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
-                stream_order, snapshot_nid, auth::bigint[], status, json
-         FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
-                     $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::smallint[], $13::text[])
-              AS w (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
-                    stream_order, snapshot_nid, auth, status, json)",
-        &column(|row| row.nid.0),
-        &column(|row| row.room.0),
-        &text(|row| &row.event_id) as &[&str],
-        &column(|row| row.sender.0),
-        &text(|row| &row.kind) as &[&str],
-        &optional(|row| row.state_key.map(|nid| nid.0)) as &[Option<i64>],
-        &column(|row| row.depth),
-        &column(|row| row.origin_server_ts),
-        &orders as &[Option<i64>],
-        &optional(|row| row.snapshot.map(|nid| nid.0)) as &[Option<i64>],
-        &auth,
-        &status,
-        &text(|row| &row.json) as &[&str],
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Notes which redactions apply to which events.
 pub async fn update_redacted_by(
     conn: &mut PgConnection,
@@ -135,12 +93,6 @@ pub async fn update_redacted_by(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Numbers as `PostgreSQL` writes an array: `UNNEST` would flatten an array of arrays.
-pub(crate) fn array(nids: &[EventNid]) -> String {
-    let numbers: Vec<String> = nids.iter().map(ToString::to_string).collect();
-    format!("{{{}}}", numbers.join(","))
 }
 
 /// Where an event is.

@@ -18,6 +18,7 @@
 pub mod access_token;
 pub mod account;
 pub mod account_data;
+pub mod append;
 pub mod current_state;
 mod database;
 pub mod device;

@@ -202,27 +202,6 @@ pub async fn update_epoch(
     Ok(())
 }
 
-/// Adds rows.
-pub async fn insert(conn: &mut PgConnection, rows: &[Row]) -> sqlx::Result<()> {
-    let positions: Vec<i64> = rows.iter().map(|row| row.position.0).collect();
-    let kinds: Vec<i16> = rows.iter().map(|row| row.kind).collect();
-    let rooms: Vec<Option<i64>> = rows.iter().map(|row| row.room.map(|nid| nid.0)).collect();
-    let users: Vec<Option<i64>> = rows.iter().map(|row| row.user.map(|nid| nid.0)).collect();
-    let events: Vec<Option<i64>> = rows.iter().map(|row| row.event.map(|nid| nid.0)).collect();
-    sqlx::query!(
-        "INSERT INTO log (position, kind, room_nid, user_nid, event_nid)
-         SELECT * FROM UNNEST($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[])",
-        &positions,
-        &kinds,
-        &rooms as &[Option<i64>],
-        &users as &[Option<i64>],
-        &events as &[Option<i64>],
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Lists the rows of `(from, to]`, the first `limit` of them.
 pub async fn list(
     conn: &mut PgConnection,

@@ -3,8 +3,6 @@
 use hearth_core::{EventNid, RoomNid, SnapshotNid};
 use sqlx::PgConnection;
 
-use crate::event::array;
-
 /// A room's row.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -104,30 +102,6 @@ pub async fn lock_all(conn: &mut PgConnection, nids: &[RoomNid]) -> sqlx::Result
     )
     .fetch_all(conn)
     .await
-}
-
-/// Writes rooms back that [`lock_all`] locked.
-pub async fn update(conn: &mut PgConnection, rooms: &[&Changing]) -> sqlx::Result<()> {
-    let nids: Vec<i64> = rooms.iter().map(|room| room.nid.0).collect();
-    let revisions: Vec<i64> = rooms.iter().map(|room| room.revision).collect();
-    let snapshots: Vec<Option<i64>> = rooms
-        .iter()
-        .map(|room| room.snapshot.map(|nid| nid.0))
-        .collect();
-    let extremities: Vec<String> = rooms.iter().map(|room| array(&room.extremities)).collect();
-    sqlx::query!(
-        "UPDATE room SET revision = w.revision, snapshot_nid = w.snapshot, extremities = w.extremities::bigint[]
-         FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
-              AS w (nid, revision, snapshot, extremities)
-         WHERE room.nid = w.nid",
-        &nids,
-        &revisions,
-        &snapshots as &[Option<i64>],
-        &extremities,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Puts the room into the directory, or takes it out.

@@ -42,28 +42,6 @@ pub async fn list_known(
     Ok(known.collect())
 }
 
-/// Adds transactions.
-pub async fn insert(conn: &mut PgConnection, rows: &[Row<'_>]) -> sqlx::Result<()> {
-    let columns = Columns::of(rows);
-    let events: Vec<i64> = rows.iter().map(|row| row.event.0).collect();
-    let created: Vec<i64> = rows.iter().map(|row| row.transaction.created_ts).collect();
-    sqlx::query!(
-        "INSERT INTO sent_event (user_nid, device_id, room_nid, action, txn_id, event_nid, created_ts)
-         SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
-                              $7::bigint[])",
-        &columns.users,
-        &columns.devices as &[&str],
-        &columns.rooms,
-        &columns.actions as &[&str],
-        &columns.ids as &[&str],
-        &events,
-        &created,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Lists the transaction ids of those of `events` that this device sent.
 pub async fn list_of_events(
     conn: &mut PgConnection,
@@ -103,31 +81,30 @@ pub async fn delete_before(
     Ok(result.rows_affected())
 }
 
-struct Columns<'a> {
-    users: Vec<i64>,
-    devices: Vec<&'a str>,
-    rooms: Vec<i64>,
-    actions: Vec<&'a str>,
-    ids: Vec<&'a str>,
+/// Transactions as `UNNEST` takes them.
+pub(crate) struct Columns<'a> {
+    pub users: Vec<i64>,
+    pub devices: Vec<&'a str>,
+    pub rooms: Vec<i64>,
+    pub actions: Vec<&'a str>,
+    pub ids: Vec<&'a str>,
+    pub events: Vec<i64>,
+    pub created: Vec<i64>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(rows: &[Row<'a>]) -> Self {
+    pub(crate) fn of(rows: &[Row<'a>]) -> Self {
+        let text = |value: fn(&'a TransactionRow) -> &'a str| -> Vec<&'a str> {
+            rows.iter().map(|row| value(row.transaction)).collect()
+        };
         Self {
             users: rows.iter().map(|row| row.transaction.user.0).collect(),
-            devices: rows
-                .iter()
-                .map(|row| row.transaction.device_id.as_str())
-                .collect(),
+            devices: text(|row| &row.device_id),
             rooms: rows.iter().map(|row| row.room.0).collect(),
-            actions: rows
-                .iter()
-                .map(|row| row.transaction.action.as_str())
-                .collect(),
-            ids: rows
-                .iter()
-                .map(|row| row.transaction.txn_id.as_str())
-                .collect(),
+            actions: text(|row| &row.action),
+            ids: text(|row| &row.txn_id),
+            events: rows.iter().map(|row| row.event.0).collect(),
+            created: rows.iter().map(|row| row.transaction.created_ts).collect(),
         }
     }
 }

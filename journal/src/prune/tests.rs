@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
+    append,
     intern::{Blocks, Interner},
     write::{RoomWrite, TransactionRow, Write},
 };
@@ -215,7 +216,11 @@ async fn old_transactions_go(pool: PgPool) {
             event: EventNid(1),
         })
         .collect();
-    sent_event::insert(&mut conn, &rows).await.unwrap();
+    let sent = append::Rows {
+        transactions: &rows,
+        ..append::Rows::default()
+    };
+    append::insert(&mut conn, sent).await.unwrap();
 
     pruner.round().await.unwrap();
 
