@@ -46,6 +46,24 @@ async fn the_named_database_is_migrated_and_used(pool: PgPool) {
     database.close().await;
 }
 
+#[sqlx::test(migrations = false)]
+async fn nobody_waits_or_holds_a_lock_for_ever(pool: PgPool) {
+    let database = open(address(&pool)).await.unwrap();
+
+    let limits: Vec<String> = query_scalar(
+        "SELECT setting FROM pg_settings WHERE name IN
+             ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')
+         ORDER BY name",
+    )
+    .fetch_all(database.pool())
+    .await
+    .unwrap();
+
+    // In milliseconds: an idle transaction ends before those who wait for its locks give up.
+    assert_eq!(limits, ["10000", "15000", "30000"]);
+    database.close().await;
+}
+
 #[tokio::test]
 async fn a_malformed_address_is_not_repeated() {
     let error = open("secret word".to_owned()).await.unwrap_err();
