@@ -155,9 +155,11 @@ impl Sync {
         })
     }
 
-    /// The token, if it counts in this log; what it tells of may have to arrive here first.
+    /// The token, if it counts in this log, and the log still reaches back to it; what it tells of may have to arrive
+    /// here first.
     async fn usable(&self, token: Option<StreamToken>) -> Option<StreamToken> {
-        let token = token.filter(|token| token.epoch == self.journal().epoch())?;
+        let (epoch, tail) = (self.journal().epoch(), self.journal().tail());
+        let token = token.filter(|token| token.epoch == epoch && token.position >= tail)?;
         let here = self.hub().wait_for(token.position);
         match tokio::time::timeout(CATCH_UP, here).await {
             Ok(()) => Some(token),
