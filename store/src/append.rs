@@ -27,12 +27,11 @@ pub async fn insert(conn: &mut PgConnection, rows: Rows<'_>) -> sqlx::Result<()>
     let sent = sent_event::Columns::of(rows.transactions);
     let rooms = Rooms::of(rows.rooms);
     sqlx::query!(
-        "WITH entries AS (
-             INSERT INTO log (position, kind, room_nid, user_nid, event_nid)
+        "WITH entries AS (INSERT INTO log (position, kind, room_nid, user_nid, event_nid)
              SELECT * FROM UNNEST($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[])
-         ), events AS (
-             INSERT INTO event (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
-                                stream_order, snapshot_nid, auth, status, json)
+         ), events AS (INSERT INTO event
+                 (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
+                  stream_order, snapshot_nid, auth, status, json)
              SELECT nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
                     stream_order, snapshot_nid, auth::bigint[], status, json
              FROM UNNEST($6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::text[], $11::bigint[],
@@ -40,8 +39,7 @@ pub async fn insert(conn: &mut PgConnection, rows: Rows<'_>) -> sqlx::Result<()>
                          $18::text[])
                   AS w (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
                         stream_order, snapshot_nid, auth, status, json)
-         ), sent AS (
-             INSERT INTO sent_event (user_nid, device_id, room_nid, action, txn_id, event_nid, created_ts)
+         ), sent AS (INSERT INTO sent_event (user_nid, device_id, room_nid, action, txn_id, event_nid, created_ts)
              SELECT * FROM UNNEST($19::bigint[], $20::text[], $21::bigint[], $22::text[], $23::text[], $24::bigint[],
                                   $25::bigint[])
          )
@@ -80,8 +78,8 @@ pub async fn insert(conn: &mut PgConnection, rows: Rows<'_>) -> sqlx::Result<()>
         &rooms.extremities,
     )
     .execute(conn)
-    .await?;
-    Ok(())
+    .await
+    .map(drop)
 }
 
 /// Numbers as `PostgreSQL` writes an array: `UNNEST` would flatten an array of arrays.
