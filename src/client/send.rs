@@ -36,9 +36,10 @@ async fn send_message_event(
     limits.check_user(Action::Message, requester.user_id())?;
     let kind = TimelineEventType::from(request.event_type.to_string());
     let content = object(&request.body)?;
-    let draft = match kind {
-        TimelineEventType::RoomRedaction => redaction(content)?,
-        _ => Draft::message(kind, content),
+    let draft = if kind == TimelineEventType::RoomRedaction {
+        redaction(content)?
+    } else {
+        Draft::message(kind, content)
     };
     let action = format!("send/{}", request.event_type);
     let transaction = transaction(&requester, action, request.txn_id.to_string());

@@ -7,7 +7,7 @@ use std::path::Path;
 use sqlx::PgPool;
 use tokio::process::Command;
 
-use crate::process::{Hearth, PASSWORD};
+use super::process::{Hearth, PASSWORD};
 
 /// Where `scripts/clients` puts the clients.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients");

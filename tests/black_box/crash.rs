@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::process::Hearth;
+use super::process::Hearth;
 
 const SENDERS: usize = 20;
 
