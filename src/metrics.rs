@@ -98,6 +98,15 @@ fn describe() {
         "hearth_sync_waiting",
         "Clients that wait in /sync for something new"
     );
+    describe_histogram!(
+        "hearth_journal_batch_writes",
+        "How many writes a transaction of the log had"
+    );
+    describe_histogram!(
+        "hearth_journal_commit_seconds",
+        Unit::Seconds,
+        "How long a transaction of the log took"
+    );
     describe_gauge!(
         "hearth_stream_position",
         "The head of the log that this process has seen"

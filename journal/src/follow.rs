@@ -26,7 +26,7 @@ pub(crate) async fn run(journal: Journal, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = journal.0.head.gap() => {}
+            () = journal.0.head.wants_look(GRACE) => {}
             _ = ticks.tick() => {}
         }
         match look(&journal).await {

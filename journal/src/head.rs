@@ -3,10 +3,14 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry as MapEntry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use hearth_core::Position;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::{
+    sync::{Notify, broadcast, watch},
+    time::sleep,
+};
 
 use crate::announcement::Announcement;
 
@@ -26,6 +30,7 @@ pub(crate) struct Head {
     position: watch::Sender<Position>,
     announcements: broadcast::Sender<Arc<Announcement>>,
     gap: Notify,
+    hint: Notify,
 }
 
 #[derive(Debug)]
@@ -45,6 +50,7 @@ impl Head {
             position: watch::Sender::new(head),
             announcements: broadcast::Sender::new(BACKLOG),
             gap: Notify::new(),
+            hint: Notify::new(),
         }
     }
 
@@ -81,18 +87,31 @@ impl Head {
             state.early.clear();
             self.look();
         } else if !state.early.is_empty() {
-            self.look();
+            self.gap.notify_one();
         }
     }
 
     /// Has the log looked at: there may be something that nobody announces.
     pub(crate) fn look(&self) {
-        self.gap.notify_one();
+        self.hint.notify_one();
     }
 
-    /// Resolves when the log should be looked at.
-    pub(crate) async fn gap(&self) {
-        self.gap.notified().await;
+    /// Resolves when the log should be looked at: on a hint, or when announcements wait for one that does not come
+    /// for `grace`.
+    pub(crate) async fn wants_look(&self, grace: Duration) {
+        let gap = async {
+            loop {
+                self.gap.notified().await;
+                sleep(grace).await;
+                if !self.state().early.is_empty() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = self.hint.notified() => {}
+            () = gap => {}
+        }
     }
 
     fn advance(&self, state: &mut State) {
@@ -201,7 +220,28 @@ mod tests {
 
         head.announce(announcement(5, 6));
 
-        head.gap().await;
+        head.wants_look(Duration::from_millis(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_that_closes_soon_does_not() {
+        let head = Head::new(Position(0));
+        head.announce(announcement(5, 6));
+        let wants_look = head.wants_look(Duration::from_secs(1));
+        let closed = async {
+            sleep(Duration::from_millis(10)).await;
+            head.announce(announcement(0, 5));
+            std::future::pending::<()>().await;
+        };
+
+        let looked = tokio::time::timeout(Duration::from_hours(1), async {
+            tokio::select! {
+                () = wants_look => {}
+                () = closed => {}
+            }
+        });
+
+        assert!(looked.await.is_err());
     }
 
     #[tokio::test]
@@ -213,6 +253,6 @@ mod tests {
         }
 
         assert!(head.state().early.len() <= EARLY);
-        head.gap().await;
+        head.wants_look(Duration::from_hours(1)).await;
     }
 }

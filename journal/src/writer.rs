@@ -30,6 +30,9 @@ const CONFLICTS: u32 = 5;
 /// How long writes wait for a database that is away, counted from the first failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same when the server stops.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the connection is kept while there is nothing to write.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -70,6 +73,7 @@ pub(crate) async fn run(
         journal,
         rejected: Rejected::default(),
         connection: None,
+        stop: stop.clone(),
         away_since: None,
     };
     let mut backlog = VecDeque::new();
@@ -114,6 +118,7 @@ struct Writer {
     rejected: Rejected,
     /// Kept from batch to batch while there is work, since a pool asks each time whether the connection is alive.
     connection: Option<PoolConnection<Postgres>>,
+    stop: CancellationToken,
     /// Since when the database does not answer.
     away_since: Option<Instant>,
 }
@@ -186,7 +191,12 @@ impl Writer {
 
     fn may_wait(&mut self) -> bool {
         let since = *self.away_since.get_or_insert_with(Instant::now);
-        since.elapsed() < PATIENCE
+        let patience = if self.stop.is_cancelled() {
+            LAST_PATIENCE
+        } else {
+            PATIENCE
+        };
+        since.elapsed() < patience
     }
 
     async fn write_once(
