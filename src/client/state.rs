@@ -141,17 +141,7 @@ impl ClientState {
         let push = Push::start(&pool, &ground, &own, (&tasks, &stop));
         let seen = Seen::start(&pool, &clock, &config, (&tasks, &stop));
         let registration = config.registration.clone();
-        let sync = hearth_sync::Parts {
-            pool: pool.clone(),
-            journal: ground.journal.clone(),
-            rooms: ground.rooms.clone(),
-            ephemeral: seen.ephemeral.clone(),
-            typing: seen.typing.clone(),
-            presence: seen.presence.clone(),
-            settings: push.settings.clone(),
-            unread: push.unread.clone(),
-        };
-        let sync = Sync::start(sync, &ground.live, &tasks, &stop);
+        let sync = start_sync(&pool, &ground, (&seen, &push), (&tasks, &stop));
         let (journal, sessions) = (ground.journal, ground.sessions);
 
         Ok(Self {
@@ -192,4 +182,24 @@ impl ClientState {
             live: ground.live,
         })
     }
+}
+
+/// Starts to follow what is new for users.
+fn start_sync(
+    pool: &PgPool,
+    ground: &Ground,
+    (seen, push): (&Seen, &Push),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> Sync {
+    let parts = hearth_sync::Parts {
+        pool: pool.clone(),
+        journal: ground.journal.clone(),
+        rooms: ground.rooms.clone(),
+        ephemeral: seen.ephemeral.clone(),
+        typing: seen.typing.clone(),
+        presence: seen.presence.clone(),
+        settings: push.settings.clone(),
+        unread: push.unread.clone(),
+    };
+    Sync::start(parts, &ground.live, tasks, stop)
 }
