@@ -218,8 +218,9 @@ fn hidden(
     receiver: &Receiver,
     event: &Arc<RoomEvent>,
 ) -> sqlx::Result<Arc<RoomEvent>> {
-    match receiver.ignored.contains(&event.pdu.sender) {
-        true => event.stripped(&room.rules).map(Arc::new),
-        false => Ok(Arc::clone(event)),
+    if receiver.ignored.contains(&event.pdu.sender) {
+        event.stripped(&room.rules).map(Arc::new)
+    } else {
+        Ok(Arc::clone(event))
     }
 }

@@ -67,7 +67,7 @@ impl Rooms {
         let mut served = self
             .serve(vec![event], receiver, RoomIdField::Written, relations)
             .await?;
-        Ok(served.pop().expect("as many events as were given"))
+        served.pop().ok_or(sqlx::Error::RowNotFound)
     }
 
     /// Makes events ready with nothing in `unsigned` but their age: for states, which can be large.

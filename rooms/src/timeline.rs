@@ -161,9 +161,10 @@ impl Rooms {
             return Ok(page);
         }
         let conditions = self.conditions(request.filter, &receiver.ignored).await?;
-        let mut look = match request.filter.is_open() {
-            true => request.limit + 1,
-            false => LOOK,
+        let mut look = if request.filter.is_open() {
+            request.limit + 1
+        } else {
+            LOOK
         };
         for _ in 0..LOOKS {
             let places = self.look(&walk, &conditions, look).await?;

@@ -62,13 +62,12 @@ impl Rooms {
         let mut seen = Vec::with_capacity(events.len());
         for event in events {
             let Some(nid) = event.snapshot else { continue };
-            let before = match sights.get(&nid) {
-                Some(sight) => sight.clone(),
-                None => {
-                    let sight = self.sight(&keys, &snapshots[&nid]).await?;
-                    sights.insert(nid, sight.clone());
-                    sight
-                }
+            let before = if let Some(sight) = sights.get(&nid) {
+                sight.clone()
+            } else {
+                let sight = self.sight(&keys, &snapshots[&nid]).await?;
+                sights.insert(nid, sight.clone());
+                sight
             };
             if sees(user, &event, &before, joined) {
                 seen.push(event);

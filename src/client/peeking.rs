@@ -97,9 +97,10 @@ async fn get_current_state(
     response.membership = Some(view.membership);
     response.messages = Some(messages);
     response.state = raws(&rooms.plain(rooms.state_events(&view.state).await?));
-    response.visibility = Some(match rooms.is_published(&room).await? {
-        true => Visibility::Public,
-        false => Visibility::Private,
+    response.visibility = Some(if rooms.is_published(&room).await? {
+        Visibility::Public
+    } else {
+        Visibility::Private
     });
     Ok(Ruma(response))
 }
@@ -120,7 +121,7 @@ async fn listen_to_new_events(
     });
     let wait = request.timeout.unwrap_or(WAIT.0).min(WAIT.1);
     let until = Instant::now() + wait;
-    let mut heard = live.subscribe();
+    let mut announcements = live.subscribe();
     let (page, end) = loop {
         let head = journal.head().0;
         let page = new_events(&rooms, &room, &reader, start, head).await?;
@@ -130,7 +131,7 @@ async fn listen_to_new_events(
         }
         let concerns = async {
             loop {
-                match heard.recv().await {
+                match announcements.recv().await {
                     Ok(announcement) if !is_about(&announcement, room.nid) => {}
                     Ok(_) | Err(RecvError::Lagged(_)) => return,
                     Err(RecvError::Closed) => std::future::pending().await,

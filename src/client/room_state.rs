@@ -69,7 +69,7 @@ async fn get_state_event_for_key(
             Some(event) => event.to_raw(),
             None => return Err(ApiError::not_found("the room has no such state")),
         },
-        _ => event.pdu.content.clone(),
+        StateEventFormat::Content | _ => event.pdu.content.clone(),
     };
     Ok(Ruma(get_state_event_for_key::v3::Response::new(answer)))
 }

@@ -33,7 +33,7 @@ async fn get_threads(
     let asked = ThreadsRequest {
         participated: match request.include {
             IncludeThreads::Participated => Participation::Own,
-            _ => Participation::Any,
+            IncludeThreads::All | _ => Participation::Any,
         },
         from: token(request.from.as_deref())?,
         limit: limit(request.limit.unwrap_or(DEFAULT_LIMIT.into()), None),

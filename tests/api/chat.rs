@@ -1,5 +1,7 @@
 //! Rooms to read in.
 
+use std::fmt::Write as _;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ pub(crate) fn encode(text: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 encoded.push(char::from(byte));
             }
-            other => encoded.push_str(&format!("%{other:02X}")),
+            other => write!(encoded, "%{other:02X}").unwrap(),
         }
     }
     encoded

@@ -211,9 +211,9 @@ async fn the_event_closest_to_a_time_is_found(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let room = server.public_room(&alice).await;
-    server.advance(Duration::from_secs(60));
+    server.advance(Duration::from_mins(1));
     let one = server.say(&alice, &room, "one").await;
-    server.advance(Duration::from_secs(60));
+    server.advance(Duration::from_mins(1));
     let two = server.say(&alice, &room, "two").await;
     let between = server.state.clock.millis() - 30_000;
     let path = |dir: &str, ts: i64| {
