@@ -53,13 +53,8 @@ async fn drive(
     let mut outcome = bench.finish(probe, outcome)?;
 
     let (mut latencies, mut failures) = (Vec::new(), Failures::default());
-    for (mut sent, (user, room)) in sent.into_iter().zip(users.iter().zip(rooms)) {
-        if let Some(event) = &sent.last
-            && let Err(error) = bench.stage.client(user).event(room, event).await
-        {
-            // What was acknowledged must be there.
-            sent.failures.note(&error);
-        }
+    for mut sent in sent {
+        sent.check_last().await;
         latencies.append(&mut sent.latencies);
         failures.merge(sent.failures);
     }
@@ -70,29 +65,49 @@ async fn drive(
 }
 
 /// What one sender did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sent {
+    client: Client,
+    room: String,
     pub(super) latencies: Vec<Duration>,
     pub(super) failures: Failures,
     /// The last event that was acknowledged.
     last: Option<String>,
 }
 
+impl Sent {
+    /// Reads the last event: what was acknowledged must be there.
+    async fn check_last(&mut self) {
+        if let Some(event) = &self.last
+            && let Err(error) = self.client.event(&self.room, event).await
+        {
+            self.failures.note(&error);
+        }
+    }
+}
+
 /// Sends one message after the other until `deadline`, at most `count`.
 pub(super) async fn send_until(
-    mut client: Client,
+    client: Client,
     room: String,
     slot: u32,
     deadline: Instant,
     count: u32,
 ) -> Sent {
-    let mut sent = Sent::default();
+    let mut sent = Sent {
+        client,
+        room,
+        latencies: Vec::new(),
+        failures: Failures::default(),
+        last: None,
+    };
     for number in 0..count {
         let begin = Instant::now();
         if begin >= deadline {
             break;
         }
-        match client.send(&room, &Mark { slot, number }.text()).await {
+        let text = Mark { slot, number }.text();
+        match sent.client.send(&sent.room, &text).await {
             Ok(event) => {
                 sent.latencies.push(begin.elapsed());
                 sent.last = Some(event);
