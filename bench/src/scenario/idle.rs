@@ -70,7 +70,7 @@ async fn wait(bench: &Bench, clients: Vec<(Client, String)>) -> Result<Outcome, 
             sleep(Duration::from_millis(20)).await;
         }
     }
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(5)).await;
     let memory = opening.finish();
 
     let probe = bench.probe()?;
