@@ -24,6 +24,8 @@ mod api {
     mod send;
     mod server;
     mod spaces;
+    mod sync;
+    mod sync_streams;
     mod to_device;
     mod upgrade;
     mod user;

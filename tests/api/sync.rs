@@ -1,0 +1,389 @@
+//! `/sync`: rooms
+
+use std::collections::HashSet;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::{
+    chat::{encode, ids},
+    server::{TestServer, User},
+};
+
+impl TestServer {
+    /// What is new for a user, with everything in the query.
+    pub(crate) async fn sync_with(&self, user: &User, query: &str) -> Value {
+        let (status, body) = self.get(user, &format!("/sync?{query}")).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// What is new for a user since an answer.
+    pub(crate) async fn sync_since(&self, user: &User, before: &Value) -> Value {
+        self.sync_with(user, &since(before)).await
+    }
+}
+
+/// `since` of an answer.
+pub(crate) fn since(answer: &Value) -> String {
+    format!("since={}", answer["next_batch"].as_str().unwrap())
+}
+
+/// `filter` as it stands in a query.
+pub(crate) fn filter(filter: &Value) -> String {
+    format!("filter={}", encode(&filter.to_string()))
+}
+
+fn types(events: &Value) -> Vec<&str> {
+    let events = events.as_array().unwrap();
+    events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect()
+}
+
+fn members(events: &Value) -> HashSet<&str> {
+    let events = events.as_array().unwrap().iter();
+    events
+        .filter(|event| event["type"] == "m.room.member")
+        .map(|event| event["state_key"].as_str().unwrap())
+        .collect()
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn the_first_sync_tells_everything_and_the_next_what_is_new(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let hello = server.say(&bob, &room, "hello").await;
+
+    let first = server.sync_with(&alice, "").await;
+
+    let joined = &first["rooms"]["join"][&room];
+    let timeline = &joined["timeline"];
+    assert_eq!(ids(&timeline["events"]).last(), Some(&hello.as_str()));
+    assert_eq!(joined["summary"]["m.joined_member_count"], 2);
+    assert_eq!(joined["summary"]["m.heroes"], json!([bob.id]));
+    assert_eq!(joined["unread_notifications"]["notification_count"], 1);
+    let all = [types(&joined["state"]["events"]), types(&timeline["events"])].concat();
+    assert!(all.contains(&"m.room.create"), "{first}");
+    let push_rules = |event: &Value| event["type"] == "m.push_rules";
+    let account_data = first["account_data"]["events"].as_array().unwrap();
+    assert!(account_data.iter().any(push_rules));
+    assert_eq!(first["device_one_time_keys_count"]["signed_curve25519"], 0);
+
+    let quiet = server.sync_since(&alice, &first).await;
+    assert!(quiet["rooms"]["join"].get(&room).is_none(), "{quiet}");
+
+    let again = server.say(&bob, &room, "again").await;
+    let second = server.sync_since(&alice, &first).await;
+    let joined = &second["rooms"]["join"][&room];
+    assert_eq!(ids(&joined["timeline"]["events"]), [again]);
+    assert_eq!(joined["timeline"]["limited"], false);
+    assert_eq!(joined["state"]["events"], json!([]));
+    assert!(joined.get("summary").is_none());
+    assert_eq!(joined["unread_notifications"]["notification_count"], 2);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_long_timeline_is_cut_and_goes_on_where_it_was(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let before = server.sync_with(&alice, "").await;
+    let mut sent = Vec::new();
+    for n in 0..15 {
+        sent.push(server.say(&alice, &room, &n.to_string()).await);
+        if n == 2 {
+            let name = json!({ "name": "in the gap" });
+            let path = format!("/rooms/{room}/state/m.room.name");
+            server.put(&alice, &path, name).await;
+        }
+    }
+
+    let after = server.sync_since(&alice, &before).await;
+
+    let joined = &after["rooms"]["join"][&room];
+    assert_eq!(ids(&joined["timeline"]["events"]), sent[5..]);
+    assert_eq!(joined["timeline"]["limited"], true);
+    assert_eq!(types(&joined["state"]["events"]), ["m.room.name"]);
+    let prev_batch = joined["timeline"]["prev_batch"].as_str().unwrap();
+    let query = format!("dir=b&limit=2&from={prev_batch}");
+    let (_, page) = server.messages(&alice, &room, &query).await;
+    assert_eq!(ids(&page["chunk"]), [sent[4].as_str(), &sent[3]]);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_room_that_is_new_comes_whole(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    let before = server.sync_with(&bob, "").await;
+    for n in 0..12 {
+        server.say(&alice, &room, &n.to_string()).await;
+    }
+    server.enter(&bob, &room).await;
+
+    let after = server.sync_since(&bob, &before).await;
+
+    let joined = &after["rooms"]["join"][&room];
+    assert_eq!(joined["timeline"]["limited"], true);
+    assert!(types(&joined["state"]["events"]).contains(&"m.room.create"));
+    let last = joined["timeline"]["events"].as_array().unwrap().last();
+    assert_eq!(last.unwrap()["state_key"], bob.id);
+    let changed = &after["device_lists"]["changed"];
+    assert!(changed.as_array().unwrap().contains(&json!(alice.id)));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn invites_knocks_and_what_became_of_them(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let body = json!({ "preset": "private_chat", "name": "Tea", "invite": [bob.id] });
+    let room = server.room(&alice, body).await;
+
+    let first = server.sync_with(&bob, "").await;
+    let state = &first["rooms"]["invite"][&room]["invite_state"]["events"];
+    assert!(types(state).contains(&"m.room.name"), "{first}");
+
+    server.depart(&bob, &room).await;
+    let second = server.sync_since(&bob, &first).await;
+    assert!(second["rooms"]["leave"].get(&room).is_some(), "{second}");
+    assert!(second["rooms"].get("invite").is_none());
+    let timeline = &second["rooms"]["leave"][&room]["timeline"]["events"];
+    assert_eq!(members(timeline), HashSet::from([bob.id.as_str()]));
+    assert_eq!(second["rooms"]["leave"][&room]["state"]["events"], json!([]));
+
+    let quiet = server.sync_since(&bob, &second).await;
+    assert!(quiet.get("rooms").is_none(), "{quiet}");
+
+    let rule = json!({ "join_rule": "knock" });
+    let path = format!("/rooms/{room}/state/m.room.join_rules");
+    server.put(&alice, &path, rule).await;
+    let (status, _) = server.post(&bob, &format!("/knock/{room}"), json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    let third = server.sync_since(&bob, &quiet).await;
+    let state = &third["rooms"]["knock"][&room]["knock_state"]["events"];
+    assert!(types(state).contains(&"m.room.member"), "{third}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let first = server.sync_with(&bob, "").await;
+    let last = server.say(&alice, &room, "last words").await;
+    let ban = json!({ "user_id": bob.id });
+    server.post(&alice, &format!("/rooms/{room}/ban"), ban).await;
+    server.say(&alice, &room, "behind the back").await;
+
+    let second = server.sync_since(&bob, &first).await;
+
+    let left = &second["rooms"]["leave"][&room];
+    let timeline = left["timeline"]["events"].as_array().unwrap();
+    assert_eq!(timeline[0]["event_id"], last);
+    assert_eq!(timeline[1]["content"]["membership"], "ban");
+    assert_eq!(timeline.len(), 2);
+
+    let unban = json!({ "user_id": bob.id });
+    server.post(&alice, &format!("/rooms/{room}/unban"), unban).await;
+    server.enter(&bob, &room).await;
+    let third = server.sync_since(&bob, &second).await;
+    let joined = &third["rooms"]["join"][&room];
+    assert!(types(&joined["state"]["events"]).contains(&"m.room.create"));
+    assert!(third["rooms"].get("leave").is_none());
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn rooms_that_were_left_are_shown_to_who_asks(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    server.depart(&bob, &room).await;
+    server.say(&alice, &room, "later").await;
+    let all = filter(&json!({ "room": { "include_leave": true } }));
+
+    let without = server.sync_with(&bob, "").await;
+    let with = server.sync_with(&bob, &all).await;
+    let later = server
+        .sync_with(&bob, &format!("{all}&{}", since(&with)))
+        .await;
+
+    assert!(without.get("rooms").is_none(), "{without}");
+    let timeline = &with["rooms"]["leave"][&room]["timeline"]["events"];
+    let last = timeline.as_array().unwrap().last().unwrap();
+    assert_eq!(last["content"]["membership"], "leave");
+    assert!(later.get("rooms").is_none(), "{later}");
+
+    let (status, _) = server
+        .post(&bob, &format!("/rooms/{room}/forget"), json!({}))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let forgotten = server.sync_with(&bob, &all).await;
+    assert!(forgotten.get("rooms").is_none(), "{forgotten}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn filters_leave_events_out_and_the_state_keeps_what_they_changed(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let other = server.public_room(&alice).await;
+    let wanted = filter(&json!({ "room": {
+        "not_rooms": [other],
+        "timeline": { "types": ["m.room.mess*"], "limit": 5 },
+    } }));
+    let first = server.sync_with(&alice, &wanted).await;
+    assert!(first["rooms"]["join"].get(&other).is_none());
+    assert!(types(&first["rooms"]["join"][&room]["state"]["events"]).contains(&"m.room.create"));
+
+    let topic = json!({ "topic": "new" });
+    let path = format!("/rooms/{room}/state/m.room.topic");
+    server.put(&alice, &path, topic).await;
+    let said = server.say(&alice, &room, "x").await;
+    let second = server
+        .sync_with(&alice, &format!("{wanted}&{}", since(&first)))
+        .await;
+
+    let joined = &second["rooms"]["join"][&room];
+    assert_eq!(ids(&joined["timeline"]["events"]), [said]);
+    assert_eq!(types(&joined["state"]["events"]), ["m.room.topic"]);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn an_event_is_written_as_the_filter_says(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    server.say(&alice, &room, "x").await;
+    let fields = json!({ "event_fields": ["content.body"], "room": { "timeline": { "limit": 1 } } });
+    let federation =
+        json!({ "event_format": "federation", "room": { "timeline": { "limit": 1 } } });
+
+    let fields = server.sync_with(&alice, &filter(&fields)).await;
+    let federation = server.sync_with(&alice, &filter(&federation)).await;
+
+    let events = |answer: &Value| answer["rooms"]["join"][&room]["timeline"]["events"].clone();
+    assert_eq!(events(&fields), json!([{ "content": { "body": "x" } }]));
+    assert!(events(&federation)[0]["hashes"].is_object());
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn all_state_is_sent_again_to_who_asks(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let first = server.sync_with(&alice, "").await;
+
+    let query = format!("full_state=true&timeout=10000&{}", since(&first));
+    let full = server.sync_with(&alice, &query).await;
+
+    let joined = &full["rooms"]["join"][&room];
+    assert_eq!(joined["timeline"]["events"], json!([]));
+    assert!(types(&joined["state"]["events"]).contains(&"m.room.create"));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn the_state_after_the_timeline_holds_what_the_timeline_changes(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let first = server.sync_with(&alice, "use_state_after=true").await;
+    let topic = json!({ "topic": "new" });
+    let path = format!("/rooms/{room}/state/m.room.topic");
+    server.put(&alice, &path, topic).await;
+
+    let stable = format!("use_state_after=true&{}", since(&first));
+    let stable = server.sync_with(&alice, &stable).await;
+    let unstable = format!("org.matrix.msc4222.use_state_after=true&{}", since(&first));
+    let unstable = server.sync_with(&alice, &unstable).await;
+
+    let after = &first["rooms"]["join"][&room]["state_after"]["events"];
+    assert!(types(after).contains(&"m.room.member"));
+    let joined = &stable["rooms"]["join"][&room];
+    assert_eq!(types(&joined["state_after"]["events"]), ["m.room.topic"]);
+    assert_eq!(types(&joined["timeline"]["events"]), ["m.room.topic"]);
+    assert!(joined.get("state").is_none());
+    let joined = &unstable["rooms"]["join"][&room];
+    assert!(joined["org.matrix.msc4222.state_after"].is_object());
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn members_come_when_they_are_needed(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let (bob, carol) = (server.register("bob").await, server.register("carol").await);
+    let room = server.public_room(&alice).await;
+    let path = format!("/rooms/{room}/state/m.room.name");
+    server.put(&alice, &path, json!({ "name": "named" })).await;
+    server.enter(&bob, &room).await;
+    server.enter(&carol, &room).await;
+    let lazy = filter(&json!({ "room": {
+        "state": { "lazy_load_members": true }, "timeline": { "limit": 1 },
+    } }));
+    server.say(&alice, &room, "one").await;
+    let next = async |before: &Value| {
+        server
+            .sync_with(&alice, &format!("{lazy}&{}", since(before)))
+            .await
+    };
+    let told = |answer: &Value| -> HashSet<String> {
+        let events = &answer["rooms"]["join"][&room]["state"]["events"];
+        members(events).into_iter().map(ToOwned::to_owned).collect()
+    };
+
+    let first = server.sync_with(&alice, &lazy).await;
+    assert_eq!(told(&first), HashSet::from([alice.id.clone()]));
+
+    server.say(&bob, &room, "two").await;
+    let second = next(&first).await;
+    assert_eq!(told(&second), HashSet::from([bob.id.clone()]));
+    let retried = next(&first).await;
+    assert_eq!(told(&retried), HashSet::from([bob.id.clone()]));
+
+    server.say(&bob, &room, "three").await;
+    let third = next(&second).await;
+    assert_eq!(told(&third), HashSet::new());
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn every_event_is_seen_once_while_many_send(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let (tasks, messages) = (20, 5);
+    let mut last = server.sync_with(&alice, "").await;
+    let sender = async |task: usize| {
+        let mut sent = Vec::new();
+        for n in 0..messages {
+            sent.push(server.say(&alice, &room, &format!("{task}-{n}")).await);
+        }
+        sent
+    };
+    let senders = futures_util::future::join_all((0..tasks).map(sender));
+    let reader = async {
+        let mut seen = Vec::new();
+        let wide = filter(&json!({ "room": { "timeline": { "limit": 1000 } } }));
+        while seen.len() < tasks * messages {
+            let query = format!("timeout=10000&{wide}&{}", since(&last));
+            last = server.sync_with(&alice, &query).await;
+            let joined = &last["rooms"]["join"][&room];
+            assert!(joined.is_object(), "nothing came: {last}");
+            assert_eq!(joined["timeline"]["limited"], false);
+            let new = ids(&joined["timeline"]["events"]);
+            seen.extend(new.into_iter().map(ToOwned::to_owned));
+        }
+        seen
+    };
+
+    let (sent, seen) = tokio::join!(senders, reader);
+
+    let sent: HashSet<String> = sent.into_iter().flatten().collect();
+    assert_eq!(seen.len(), sent.len());
+    assert_eq!(HashSet::from_iter(seen), sent);
+}

@@ -1,0 +1,271 @@
+//! `/sync`: what wakes it, and what is not in timelines
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::{
+    server::{TestServer, User},
+    sync::{filter, since},
+};
+
+/// Longer than any test may take.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Lets a user wait in `/sync` while `happens`; the answer must come of it.
+async fn woken(
+    server: &TestServer,
+    user: &User,
+    before: &Value,
+    happens: impl Future<Output = ()>,
+) -> Value {
+    let query = format!("timeout={}&{}", LONG.as_millis(), since(before));
+    let started = Instant::now();
+    let waiting = server.sync_with(user, &query);
+    let (answer, ()) = tokio::join!(waiting, happens);
+    assert!(started.elapsed() < LONG / 2, "nothing woke it: {answer}");
+    answer
+}
+
+fn contents<'a>(events: &'a Value, kind: &str) -> Vec<&'a Value> {
+    let events = events.as_array().into_iter().flatten();
+    events
+        .filter(|event| event["type"] == kind)
+        .map(|event| &event["content"])
+        .collect()
+}
+
+/// Answers until nothing is left that happened before.
+async fn settled(server: &TestServer, user: &User) -> Value {
+    let first = server.sync_with(user, "").await;
+    server.sync_since(user, &first).await
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_message_and_an_invite_wake(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let before = settled(&server, &alice).await;
+
+    let answer = woken(&server, &alice, &before, async {
+        server.say(&bob, &room, "hello").await;
+    })
+    .await;
+    let timeline = &answer["rooms"]["join"][&room]["timeline"]["events"];
+    assert_eq!(contents(timeline, "m.room.message")[0]["body"], "hello");
+
+    let answer = woken(&server, &alice, &answer, async {
+        server.room(&bob, json!({ "invite": [alice.id] })).await;
+    })
+    .await;
+    let invites = answer["rooms"]["invite"].as_object().unwrap();
+    assert_eq!(invites.len(), 1);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn typing_wakes_and_is_told_once(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let before = settled(&server, &alice).await;
+
+    let path = format!("/rooms/{room}/typing/{}", bob.id);
+    let answer = woken(&server, &alice, &before, async {
+        let body = json!({ "typing": true, "timeout": 30000 });
+        let (status, _) = server.put(&bob, &path, body).await;
+        assert_eq!(status, StatusCode::OK);
+    })
+    .await;
+    let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
+    assert_eq!(
+        contents(ephemeral, "m.typing"),
+        [&json!({ "user_ids": [bob.id] })]
+    );
+
+    let answer = woken(&server, &alice, &answer, async {
+        server.put(&bob, &path, json!({ "typing": false })).await;
+    })
+    .await;
+    let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
+    assert_eq!(contents(ephemeral, "m.typing"), [&json!({ "user_ids": [] })]);
+
+    let quiet = server.sync_since(&alice, &answer).await;
+    assert!(quiet.get("rooms").is_none(), "{quiet}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn receipts_wake_and_private_ones_are_private(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let first = server.say(&alice, &room, "one").await;
+    let second = server.say(&alice, &room, "two").await;
+    let before = settled(&server, &alice).await;
+    let before_bob = settled(&server, &bob).await;
+    let read = async |kind: &str, event: &str| {
+        let path = format!("/rooms/{room}/receipt/{kind}/{event}");
+        let (status, _) = server.post(&bob, &path, json!({})).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+
+    let answer = woken(&server, &alice, &before, read("m.read", &first)).await;
+    let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
+    let receipts = contents(ephemeral, "m.receipt");
+    assert!(receipts[0][&first]["m.read"][&bob.id]["ts"].is_number());
+
+    read("m.read.private", &second).await;
+    let quiet = server.sync_since(&alice, &answer).await;
+    assert!(quiet.get("rooms").is_none(), "{quiet}");
+    let own = server.sync_since(&bob, &before_bob).await;
+    let joined = &own["rooms"]["join"][&room];
+    let receipts = contents(&joined["ephemeral"]["events"], "m.receipt");
+    assert!(receipts[0][&second]["m.read.private"][&bob.id].is_object());
+    assert_eq!(joined["unread_notifications"]["notification_count"], 0);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn account_data_wakes(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let before = settled(&server, &alice).await;
+
+    let answer = woken(&server, &alice, &before, async {
+        let path = format!("/user/{}/account_data/x.y", alice.id);
+        server.put(&alice, &path, json!({ "n": 1 })).await;
+    })
+    .await;
+    let events = &answer["account_data"]["events"];
+    assert_eq!(contents(events, "x.y"), [&json!({ "n": 1 })]);
+
+    let answer = woken(&server, &alice, &answer, async {
+        let path = format!("/user/{}/rooms/{room}/account_data/x.y", alice.id);
+        server.put(&alice, &path, json!({ "n": 2 })).await;
+    })
+    .await;
+    let events = &answer["rooms"]["join"][&room]["account_data"]["events"];
+    assert_eq!(contents(events, "x.y"), [&json!({ "n": 2 })]);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn messages_to_a_device_come_until_they_are_acknowledged(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let before = settled(&server, &alice).await;
+    let send = async |n: u64| {
+        let body = json!({ "messages": { (alice.id.clone()): { (alice.device.clone()): { "n": n } } } });
+        let path = format!("/sendToDevice/x.y/{n}");
+        let (status, _) = server.put(&alice, &path, body).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+
+    let answer = woken(&server, &alice, &before, send(1)).await;
+    assert_eq!(
+        contents(&answer["to_device"]["events"], "x.y"),
+        [&json!({ "n": 1 })]
+    );
+    let retried = server.sync_since(&alice, &before).await;
+    assert_eq!(contents(&retried["to_device"]["events"], "x.y").len(), 1);
+
+    for n in 2..=102 {
+        send(n).await;
+    }
+    let next = server.sync_since(&alice, &retried).await;
+    assert_eq!(contents(&next["to_device"]["events"], "x.y").len(), 100);
+    let rest = server.sync_since(&alice, &next).await;
+    assert_eq!(
+        contents(&rest["to_device"]["events"], "x.y"),
+        [&json!({ "n": 102 })]
+    );
+    let none = server.sync_since(&alice, &rest).await;
+    assert!(none.get("to_device").is_none(), "{none}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn presence_is_told_to_those_who_share_a_room(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let before = settled(&server, &alice).await;
+    let room = server.public_room(&alice).await;
+    let before = server.sync_since(&alice, &before).await;
+    let body = json!({ "presence": "online", "status_msg": "tea" });
+    let path = format!("/presence/{}/status", bob.id);
+    server.put(&bob, &path, body).await;
+    server.enter(&bob, &room).await;
+
+    let answer = server.sync_since(&alice, &before).await;
+
+    let presence = contents(&answer["presence"]["events"], "m.presence");
+    assert_eq!(presence.len(), 1, "{answer}");
+    assert_eq!(presence[0]["status_msg"], "tea");
+    let changed = &answer["device_lists"]["changed"];
+    assert!(changed.as_array().unwrap().contains(&json!(bob.id)));
+
+    server.depart(&bob, &room).await;
+    let answer = server.sync_since(&alice, &answer).await;
+    assert_eq!(answer["device_lists"]["left"], json!([bob.id]));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn ignored_users_are_not_heard(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let path = format!("/user/{}/account_data/m.ignored_user_list", alice.id);
+    let list = json!({ "ignored_users": { (bob.id.clone()): {} } });
+    server.put(&alice, &path, list).await;
+    let before = settled(&server, &alice).await;
+    server.say(&bob, &room, "hello").await;
+    server.room(&bob, json!({ "invite": [alice.id] })).await;
+
+    let answer = server.sync_since(&alice, &before).await;
+
+    assert!(answer.get("rooms").is_none(), "{answer}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn threads_are_counted_apart_for_who_asks(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let root = server.say(&bob, &room, "root").await;
+    let path = format!("/rooms/{room}/send/m.room.message/1");
+    let reply = json!({
+        "msgtype": "m.text", "body": "in a thread",
+        "m.relates_to": { "rel_type": "m.thread", "event_id": root },
+    });
+    server.put(&bob, &path, reply).await;
+    let apart = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
+
+    let together = server.sync_with(&alice, "").await;
+    let apart = server.sync_with(&alice, &filter(&apart)).await;
+
+    let joined = &together["rooms"]["join"][&room];
+    assert_eq!(joined["unread_notifications"]["notification_count"], 2);
+    let joined = &apart["rooms"]["join"][&room];
+    assert_eq!(joined["unread_notifications"]["notification_count"], 1);
+    let thread = &joined["unread_thread_notifications"][&root];
+    assert_eq!(thread["notification_count"], 1);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn tokens_that_are_no_good(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+
+    let (status, body) = server.get(&alice, "/sync?since=rubbish").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    let (status, _) = server.get(&alice, "/sync?filter=99").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let answer = server.sync_with(&alice, "since=s1_99_5_5_abc_0").await;
+    assert!(answer["rooms"]["join"].get(&room).is_some(), "{answer}");
+}
