@@ -67,7 +67,11 @@ async fn the_first_sync_tells_everything_and_the_next_what_is_new(pool: PgPool) 
     assert_eq!(joined["summary"]["m.joined_member_count"], 2);
     assert_eq!(joined["summary"]["m.heroes"], json!([bob.id]));
     assert_eq!(joined["unread_notifications"]["notification_count"], 1);
-    let all = [types(&joined["state"]["events"]), types(&timeline["events"])].concat();
+    let all = [
+        types(&joined["state"]["events"]),
+        types(&timeline["events"]),
+    ]
+    .concat();
     assert!(all.contains(&"m.room.create"), "{first}");
     let push_rules = |event: &Value| event["type"] == "m.push_rules";
     let account_data = first["account_data"]["events"].as_array().unwrap();
@@ -154,7 +158,10 @@ async fn invites_knocks_and_what_became_of_them(pool: PgPool) {
     assert!(second["rooms"].get("invite").is_none());
     let timeline = &second["rooms"]["leave"][&room]["timeline"]["events"];
     assert_eq!(members(timeline), HashSet::from([bob.id.as_str()]));
-    assert_eq!(second["rooms"]["leave"][&room]["state"]["events"], json!([]));
+    assert_eq!(
+        second["rooms"]["leave"][&room]["state"]["events"],
+        json!([])
+    );
 
     let quiet = server.sync_since(&bob, &second).await;
     assert!(quiet.get("rooms").is_none(), "{quiet}");
@@ -162,7 +169,9 @@ async fn invites_knocks_and_what_became_of_them(pool: PgPool) {
     let rule = json!({ "join_rule": "knock" });
     let path = format!("/rooms/{room}/state/m.room.join_rules");
     server.put(&alice, &path, rule).await;
-    let (status, _) = server.post(&bob, &format!("/knock/{room}"), json!({})).await;
+    let (status, _) = server
+        .post(&bob, &format!("/knock/{room}"), json!({}))
+        .await;
     assert_eq!(status, StatusCode::OK);
     let third = server.sync_since(&bob, &quiet).await;
     let state = &third["rooms"]["knock"][&room]["knock_state"]["events"];
@@ -178,7 +187,9 @@ async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
     let first = server.sync_with(&bob, "").await;
     let last = server.say(&alice, &room, "last words").await;
     let ban = json!({ "user_id": bob.id });
-    server.post(&alice, &format!("/rooms/{room}/ban"), ban).await;
+    server
+        .post(&alice, &format!("/rooms/{room}/ban"), ban)
+        .await;
     server.say(&alice, &room, "behind the back").await;
 
     let second = server.sync_since(&bob, &first).await;
@@ -190,7 +201,9 @@ async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
     assert_eq!(timeline.len(), 2);
 
     let unban = json!({ "user_id": bob.id });
-    server.post(&alice, &format!("/rooms/{room}/unban"), unban).await;
+    server
+        .post(&alice, &format!("/rooms/{room}/unban"), unban)
+        .await;
     server.enter(&bob, &room).await;
     let third = server.sync_since(&bob, &second).await;
     let joined = &third["rooms"]["join"][&room];
@@ -261,7 +274,8 @@ async fn an_event_is_written_as_the_filter_says(pool: PgPool) {
     let alice = server.register("alice").await;
     let room = server.public_room(&alice).await;
     server.say(&alice, &room, "x").await;
-    let fields = json!({ "event_fields": ["content.body"], "room": { "timeline": { "limit": 1 } } });
+    let fields =
+        json!({ "event_fields": ["content.body"], "room": { "timeline": { "limit": 1 } } });
     let federation =
         json!({ "event_format": "federation", "room": { "timeline": { "limit": 1 } } });
 

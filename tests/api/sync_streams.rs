@@ -92,7 +92,10 @@ async fn typing_wakes_and_is_told_once(pool: PgPool) {
     })
     .await;
     let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
-    assert_eq!(contents(ephemeral, "m.typing"), [&json!({ "user_ids": [] })]);
+    assert_eq!(
+        contents(ephemeral, "m.typing"),
+        [&json!({ "user_ids": [] })]
+    );
 
     let quiet = server.sync_since(&alice, &answer).await;
     assert!(quiet.get("rooms").is_none(), "{quiet}");
@@ -159,7 +162,8 @@ async fn messages_to_a_device_come_until_they_are_acknowledged(pool: PgPool) {
     let alice = server.register("alice").await;
     let before = settled(&server, &alice).await;
     let send = async |n: u64| {
-        let body = json!({ "messages": { (alice.id.clone()): { (alice.device.clone()): { "n": n } } } });
+        let body =
+            json!({ "messages": { (alice.id.clone()): { (alice.device.clone()): { "n": n } } } });
         let path = format!("/sendToDevice/x.y/{n}");
         let (status, _) = server.put(&alice, &path, body).await;
         assert_eq!(status, StatusCode::OK);
