@@ -32,7 +32,7 @@ mod upgrade;
 pub mod version;
 mod visibility;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use hearth_core::{Clock, Identity, RoomNid};
 use hearth_journal::Journal;
@@ -145,6 +145,32 @@ impl Rooms {
             Some(row) => self.remember(&row).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The rooms with these numbers.
+    pub async fn find_by_nids(
+        &self,
+        nids: &[RoomNid],
+    ) -> sqlx::Result<HashMap<RoomNid, Arc<Room>>> {
+        let mut found = HashMap::with_capacity(nids.len());
+        let mut missing = Vec::new();
+        for nid in nids {
+            match self.0.by_nid.get(nid).await {
+                Some(room) => {
+                    found.insert(*nid, room);
+                }
+                None => missing.push(*nid),
+            }
+        }
+        if !missing.is_empty() {
+            let mut conn = self.pool().acquire().await?;
+            let rows = room_table::list(&mut conn, &missing).await?;
+            drop(conn);
+            for row in rows {
+                found.insert(row.nid, self.remember(&row).await?);
+            }
+        }
+        Ok(found)
     }
 
     /// Keeps a room whose row was read; the one that is kept already wins.

@@ -48,6 +48,19 @@ pub async fn find(conn: &mut PgConnection, nid: RoomNid) -> sqlx::Result<Option<
     .await
 }
 
+/// Lists the rooms with these numbers.
+pub async fn list(conn: &mut PgConnection, nids: &[RoomNid]) -> sqlx::Result<Vec<Stored>> {
+    sqlx::query_as!(
+        Stored,
+        r#"SELECT nid, room_id, version, revision, snapshot_nid AS "snapshot: SnapshotNid",
+                  extremities AS "extremities: Vec<EventNid>", published
+           FROM room WHERE nid = ANY($1)"#,
+        nids as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Finds the room with this number and locks its row until the transaction ends.
 pub async fn lock(conn: &mut PgConnection, nid: RoomNid) -> sqlx::Result<Option<Stored>> {
     sqlx::query_as!(

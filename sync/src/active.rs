@@ -36,7 +36,8 @@ pub(crate) struct ActiveUser {
 
 #[derive(Debug)]
 struct Record {
-    members: HashMap<RoomNid, Member>,
+    /// Shared with the requests that read it.
+    members: Arc<HashMap<RoomNid, Member>>,
     /// The last position among `members`.
     changed: Position,
     /// Changes after this position are in the record.
@@ -71,7 +72,7 @@ impl From<&membership::Stored> for Member {
 /// A user's memberships as they were at one position.
 #[derive(Clone, Debug)]
 pub(crate) struct Members {
-    pub rooms: HashMap<RoomNid, Member>,
+    pub rooms: Arc<HashMap<RoomNid, Member>>,
     /// The last position among them.
     pub changed: Position,
 }
@@ -88,7 +89,7 @@ impl ActiveUser {
             device_list: AtomicI64::new(0),
             requests: AtomicUsize::new(0),
             record: Mutex::new(Record {
-                members: HashMap::new(),
+                members: Arc::default(),
                 changed: Position(0),
                 complete_from: Position(i64::MAX),
                 last_seen: Instant::now(),
@@ -103,10 +104,12 @@ impl ActiveUser {
         members: impl IntoIterator<Item = (RoomNid, Member)>,
     ) -> Vec<RoomNid> {
         let mut record = self.lock();
+        let record = &mut *record;
+        let known_members = Arc::make_mut(&mut record.members);
         let mut joined = Vec::new();
         for (room, member) in members {
             record.changed = record.changed.max(member.position);
-            let known = record.members.entry(room).or_insert(member.clone());
+            let known = known_members.entry(room).or_insert(member.clone());
             if known.position < member.position {
                 *known = member;
             }
@@ -125,7 +128,7 @@ impl ActiveUser {
     pub(crate) fn members(&self) -> Members {
         let record = self.lock();
         Members {
-            rooms: record.members.clone(),
+            rooms: Arc::clone(&record.members),
             changed: record.changed,
         }
     }

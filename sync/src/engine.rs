@@ -116,7 +116,7 @@ impl Rooms {
         joined: Vec<RoomChanges>,
         left: Vec<RoomChanges>,
     ) -> sqlx::Result<(Vec<JoinedRoom>, Vec<LeftRoom>)> {
-        let joined = self.with_others(view, plan, joined);
+        let joined = self.with_others(sync, view, plan, joined).await?;
         let (joined_events, left_events) = {
             let all: Vec<&RoomChanges> = joined.iter().chain(&left).collect();
             let mut served = serve(sync, view, &all).await?;
@@ -155,36 +155,48 @@ impl Rooms {
     }
 
     /// Leaves out rooms in which nothing happened, and adds those in which only something beside the timeline did.
-    fn with_others(
-        &self,
+    async fn with_others(
+        &mut self,
+        sync: &Sync,
         view: &View<'_>,
         plan: &Plan,
         joined: Vec<RoomChanges>,
-    ) -> Vec<RoomChanges> {
-        let beside: HashSet<RoomNid> = [
-            self.receipts.events.keys().collect::<Vec<_>>(),
-            self.receipts.own.iter().collect(),
-            self.typing.keys().collect(),
-            self.account_data.rooms.keys().collect(),
-        ]
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect();
-        let mut known = HashSet::new();
-        let mut rooms: Vec<RoomChanges> = joined
-            .into_iter()
-            .filter(|room| room.is_worth_telling(view) || beside.contains(&room.room.nid))
-            .inspect(|room| {
-                known.insert(room.room.nid);
-            })
+    ) -> sqlx::Result<Vec<RoomChanges>> {
+        let of_rooms = self.account_data.rooms.keys();
+        let beside: HashSet<RoomNid> = of_rooms
+            .chain(self.receipts.events.keys())
+            .chain(&self.receipts.own)
+            .chain(self.typing.keys())
+            .filter(|room| plan.all_joined.contains(room))
+            .copied()
             .collect();
-        for nid in beside.difference(&known) {
-            if let Some(room) = plan.all_joined.get(nid) {
-                rooms.push(RoomChanges::nothing(Arc::clone(room), view));
+        let beside: Vec<RoomNid> = beside.into_iter().collect();
+        let beside = sync.rooms().find_by_nids(&beside).await?;
+        for (nid, room) in &beside {
+            if !view.filter.ephemeral.matches_room(&room.id) {
+                self.receipts.events.remove(nid);
+                self.typing.remove(nid);
+            }
+            if !view.filter.room_account_data.matches_room(&room.id) {
+                self.account_data.rooms.remove(nid);
             }
         }
-        rooms
+        let is_told = |nid: &RoomNid| {
+            self.receipts.events.contains_key(nid)
+                || self.receipts.own.contains(nid)
+                || self.typing.contains_key(nid)
+                || self.account_data.rooms.contains_key(nid)
+        };
+        let mut rooms: Vec<RoomChanges> = joined
+            .into_iter()
+            .filter(|room| room.is_worth_telling(view) || is_told(&room.room.nid))
+            .collect();
+        let known: HashSet<RoomNid> = rooms.iter().map(|room| room.room.nid).collect();
+        let others = beside.into_iter().filter(|(nid, room)| {
+            !known.contains(nid) && is_told(nid) && view.filter.rooms.matches_room(&room.id)
+        });
+        rooms.extend(others.map(|(_, room)| RoomChanges::nothing(room, view)));
+        Ok(rooms)
     }
 }
 

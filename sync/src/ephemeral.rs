@@ -56,49 +56,26 @@ pub(crate) struct Receipts {
 
 /// The receipts that are new to the client.
 pub(crate) async fn receipts(sync: &Sync, view: &View<'_>, plan: &Plan) -> sqlx::Result<Receipts> {
-    let fresh: HashSet<RoomNid> = plan
-        .joined
-        .iter()
-        .filter(|wanted| wanted.from.is_none())
-        .map(|wanted| wanted.room.nid)
-        .collect();
-    let mut rows = Vec::new();
-    let wanted = |room: &RoomNid| {
-        let room = plan.all_joined.get(room);
-        room.is_some_and(|room| view.filter.ephemeral.matches_room(&room.id))
-    };
-    if let Some(since) = view.since {
-        let rooms = plan.all_joined.keys().filter(|room| !fresh.contains(room));
-        let moved = sync.hub().moved_all(rooms.map(|room| (*room, since)));
-        let moved = moved.iter().filter(|(_, moved)| moved.receipts);
-        let moved: Vec<RoomNid> = moved.map(|(room, _)| *room).collect();
-        rows.extend(list(sync, view, &moved, since).await?);
-    }
-    let fresh: Vec<RoomNid> = fresh.into_iter().collect();
-    rows.extend(list(sync, view, &fresh, Position(0)).await?);
+    let rows = new_receipts(sync, view, plan).await?;
     let users: Vec<UserNid> = rows.iter().map(|row| row.user).collect();
     let users = sync.rooms().interner().user_ids(&users).await?;
-
     let mut own = HashSet::new();
     let mut contents: HashMap<RoomNid, ReceiptContent> = HashMap::new();
     for row in rows {
         if row.user == view.receiver.user {
             own.insert(row.room);
         }
-        let Some(user) = users.get(&row.user).filter(|_| wanted(&row.room)) else {
+        let Some(user) = users.get(&row.user) else {
             continue;
         };
         let content = contents.entry(row.room).or_default();
         let kinds = content.entry(row.event_id).or_default();
         let of_users = kinds.entry(row.kind).or_default();
-        let threaded = Some(row.thread).filter(|thread| !thread.is_empty());
+        let thread_id = Some(row.thread).filter(|thread| !thread.is_empty());
         // One event, one user, two threads: the receipt without a thread says the most.
-        if threaded.is_none() || !of_users.contains_key(user) {
-            let receipt = Receipt {
-                ts: row.ts,
-                thread_id: threaded,
-            };
-            of_users.insert(user.clone(), receipt);
+        if thread_id.is_none() || !of_users.contains_key(user) {
+            let ts = row.ts;
+            of_users.insert(user.clone(), Receipt { ts, thread_id });
         }
     }
     let mut events = ByRoom::new();
@@ -108,6 +85,27 @@ pub(crate) async fn receipts(sync: &Sync, view: &View<'_>, plan: &Plan) -> sqlx:
         }
     }
     Ok(Receipts { events, own })
+}
+
+/// All receipts of rooms that are new to the client, and what changed in the others.
+async fn new_receipts(
+    sync: &Sync,
+    view: &View<'_>,
+    plan: &Plan,
+) -> sqlx::Result<Vec<receipt::Stored>> {
+    let fresh = plan.joined.iter().filter(|wanted| wanted.from.is_none());
+    let fresh: HashSet<RoomNid> = fresh.map(|wanted| wanted.room.nid).collect();
+    let mut rows = Vec::new();
+    if let Some(since) = view.since {
+        let known = plan.all_joined.difference(&fresh);
+        let moved = sync.hub().moved_all(known.map(|room| (*room, since)));
+        let moved = moved.into_iter().filter(|(_, moved)| moved.receipts);
+        let moved: Vec<RoomNid> = moved.map(|(room, _)| room).collect();
+        rows.extend(list(sync, view, &moved, since).await?);
+    }
+    let fresh: Vec<RoomNid> = fresh.into_iter().collect();
+    rows.extend(list(sync, view, &fresh, Position(0)).await?);
+    Ok(rows)
 }
 
 async fn list(
@@ -145,12 +143,10 @@ pub(crate) async fn typing(
     let mut rooms: HashMap<RoomNid, Vec<UserNid>> = HashMap::new();
     match known {
         Some(token) => {
-            let changed = sync.typing().changed_since(token.ephemeral);
-            rooms.extend(
-                changed
-                    .into_iter()
-                    .map(|room| (room, sync.typing().in_room(room))),
-            );
+            if token.ephemeral < ephemeral.counter() {
+                let changed = sync.typing().changed_since(token.ephemeral).into_iter();
+                rooms.extend(changed.map(|room| (room, sync.typing().in_room(room))));
+            }
             for wanted in plan.joined.iter().filter(|wanted| wanted.from.is_none()) {
                 let typing = sync.typing().in_room(wanted.room.nid);
                 if !typing.is_empty() {
@@ -159,16 +155,13 @@ pub(crate) async fn typing(
             }
         }
         None => {
-            let all = plan.all_joined.keys();
+            let all = plan.all_joined.iter();
             let all = all.map(|room| (*room, sync.typing().in_room(*room)));
             // A client that saw somebody type has to hear that nobody does any more.
             rooms.extend(all.filter(|(_, typing)| !typing.is_empty() || token.is_some()));
         }
     }
-    rooms.retain(|room, _| {
-        let room = plan.all_joined.get(room);
-        room.is_some_and(|room| filter.matches_room(&room.id))
-    });
+    rooms.retain(|room, _| plan.all_joined.contains(room));
     let users: Vec<UserNid> = rooms.values().flatten().copied().collect();
     let ids = sync.rooms().interner().user_ids(&users).await?;
     let events = rooms.into_iter().map(|(room, users)| {
@@ -205,6 +198,9 @@ pub(crate) async fn presence(
     let ephemeral = sync.ephemeral();
     let known = token.filter(|token| ephemeral.remembers(token.incarnation, token.ephemeral));
     let counter = known.map_or(0, |token| token.ephemeral);
+    if met.is_empty() && known.is_some() && counter >= ephemeral.counter() {
+        return Ok(Vec::new());
+    }
     let mut statuses: BTreeMap<UserNid, Status> = BTreeMap::new();
     statuses.extend(sync.presence().statuses(met));
     statuses.extend(sync.presence().changes(view.receiver.user, counter).await?);

@@ -10,11 +10,7 @@ use hearth_users::ephemeral;
 use tokio::{sync::broadcast, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    active::Member,
-    hub::{Change, Hub},
-    service::Sync,
-};
+use crate::{active::Member, change::Change, hub::Hub, service::Sync};
 
 /// How often idle users are forgotten.
 const TIDY: Duration = Duration::from_mins(1);
@@ -237,5 +233,31 @@ pub(crate) async fn ephemeral(
             Err(broadcast::error::RecvError::Lagged(_)) => sync.hub().wake_all(),
             Err(broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+/// Wakes those who share a room with a user, and the user.
+async fn presence(sync: &Sync, user: UserNid) {
+    let known = sync.hub().find(user);
+    let rooms = match known.filter(|user| user.loaded.initialized()) {
+        Some(user) => {
+            user.wake();
+            user.joined_rooms()
+        }
+        None => joined_rooms(sync, user).await.unwrap_or_default(),
+    };
+    sync.hub().wake_rooms(rooms);
+}
+
+/// Forgets everything whenever the log begins a new epoch, until `stop`.
+pub(crate) async fn epochs(sync: Sync, stop: CancellationToken) {
+    let mut epoch = sync.journal().epoch();
+    loop {
+        tokio::select! {
+            next = sync.journal().epoch_after(epoch) => epoch = next,
+            () = stop.cancelled() => return,
+        }
+        sync.states().invalidate_all();
+        sync.hub().start_over(sync.journal().head());
     }
 }

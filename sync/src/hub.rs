@@ -19,7 +19,10 @@ use hearth_store::membership;
 use sqlx::PgPool;
 use tokio::sync::watch;
 
-use crate::active::{ActiveUser, Member};
+use crate::{
+    active::{ActiveUser, Member},
+    change::Change,
+};
 
 /// How long a user stays in memory after the last sync.
 const IDLE: Duration = Duration::from_mins(5);
@@ -74,31 +77,6 @@ pub(crate) struct Moved {
     pub receipts: bool,
 }
 
-/// What an announcement's entry does to the records.
-#[derive(Debug)]
-pub(crate) enum Change {
-    /// An event in a room; whether it may have changed the state is known once it is compared with the last one.
-    Event {
-        room: RoomNid,
-        /// The state before a message; `None` when the event changes the state or is not in memory.
-        message_on: Option<SnapshotNid>,
-        member: Option<(UserNid, Member)>,
-    },
-    /// The state of a room, and these memberships.
-    State {
-        room: RoomNid,
-        members: Vec<(UserNid, Member)>,
-    },
-    Receipt(RoomNid),
-    AccountData(UserNid),
-    ToDevice(UserNid),
-    /// Devices of a user changed; those who share these rooms hear of it, and the user.
-    DeviceList(UserNid, Vec<RoomNid>),
-    Membership(RoomNid, UserNid, Member),
-    /// A user's membership could not be read: it is read anew at the next sync.
-    Unknown(RoomNid, UserNid),
-}
-
 impl Hub {
     pub(crate) fn new(pool: PgPool, position: Position) -> Self {
         Self(Arc::new(Inner {
@@ -136,7 +114,7 @@ impl Hub {
             user.touch();
             user.loaded.get_or_try_init(|| self.load(&user)).await?;
             // Meanwhile everything may have been forgotten.
-            if self.find(nid).is_some_and(|now| Arc::ptr_eq(&now, &user)) {
+            if self.is_current(&user) {
                 return Ok(user);
             }
         }
@@ -171,6 +149,12 @@ impl Hub {
     /// The active user with this number, if his record is there.
     pub(crate) fn find(&self, nid: UserNid) -> Option<Arc<ActiveUser>> {
         self.lock().users.get(&nid).cloned()
+    }
+
+    /// Whether the record is still the one that is kept up to date.
+    pub(crate) fn is_current(&self, user: &Arc<ActiveUser>) -> bool {
+        self.find(user.nid)
+            .is_some_and(|now| Arc::ptr_eq(&now, user))
     }
 
     /// Whether an active user is in the room.

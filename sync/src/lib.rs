@@ -12,6 +12,7 @@
 //! SQL (it is in `store/`), rules about who sees which event (they are in `rooms/`), HTTP.
 
 mod active;
+mod change;
 mod difference;
 mod engine;
 mod ephemeral;

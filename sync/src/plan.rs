@@ -1,9 +1,6 @@
 //! Which rooms a `/sync` is about, and what of each.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use hearth_core::{EventNid, Position, RoomNid};
 use hearth_rooms::Room;
@@ -28,73 +25,92 @@ pub(crate) struct Plan {
     pub left: Vec<Wanted>,
     pub invited: Vec<RoomNid>,
     pub knocked: Vec<RoomNid>,
-    /// All rooms that he is in and wants to hear of.
-    pub all_joined: HashMap<RoomNid, Arc<Room>>,
+    /// All rooms that he is in.
+    pub all_joined: HashSet<RoomNid>,
 }
 
 /// Sorts the user's rooms.
 pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sqlx::Result<Plan> {
     let mut plan = Plan::default();
     let since = view.since.unwrap_or_default();
-    let fresh = |member: &Member| view.since.is_none() || member.position > since;
-    let (mut joined, mut left) = (Vec::new(), Vec::new());
-    for (nid, member) in &members.rooms {
-        let list = match member.membership {
-            MembershipState::Join => &mut joined,
-            MembershipState::Invite if fresh(member) => &mut plan.invited,
-            MembershipState::Knock if fresh(member) => &mut plan.knocked,
-            MembershipState::Leave | MembershipState::Ban if is_recently_left(view, member) => {
-                &mut left
+    let mut left = Vec::new();
+    for (nid, member) in members.rooms.iter() {
+        let fresh = view.since.is_none() || member.position > since;
+        match member.membership {
+            MembershipState::Join => {
+                plan.all_joined.insert(*nid);
             }
-            _ => continue,
-        };
-        list.push(*nid);
+            MembershipState::Invite if fresh => plan.invited.push(*nid),
+            MembershipState::Knock if fresh => plan.knocked.push(*nid),
+            MembershipState::Leave | MembershipState::Ban if is_recently_left(view, member) => {
+                left.push(*nid);
+            }
+            _ => {}
+        }
     }
-    let moved = sync
-        .hub()
-        .moved_all(joined.iter().map(|room| (*room, since)));
-    let changed: Vec<RoomNid> = [&joined, &left]
-        .into_iter()
-        .flatten()
+    let changed: Vec<RoomNid> = plan
+        .all_joined
+        .iter()
+        .chain(&left)
         .filter(|room| members.rooms[*room].position > since)
         .copied()
         .collect();
     let before = memberships_at(sync, view, &changed).await?;
-    for nid in joined {
-        let Some(room) = wanted_room(sync, view, nid).await? else {
-            continue;
-        };
-        plan.all_joined.insert(nid, Arc::clone(&room));
-        let member = &members.rooms[&nid];
-        let moved = moved.get(&nid);
-        let was_in = member.position <= since || before.contains(&nid);
-        let from = view.since.filter(|_| was_in);
-        let is_wanted = from.is_none()
-            || view.full_state == FullState::All
-            || moved.is_none_or(|moved| moved.timeline);
-        if is_wanted {
-            plan.joined.push(Wanted {
-                room,
-                from,
-                until: view.to,
-                sight: match view.since {
-                    Some(since) if member.position <= since => Sight::All,
-                    _ => Sight::Checked(member.position),
-                },
-                state_moved: moved.is_none_or(|moved| moved.state),
-                joined: true,
-            });
-        }
-    }
+    plan.joined = joined_rooms(sync, view, members, &plan.all_joined, &before).await?;
+    let rooms = sync.rooms().find_by_nids(&left).await?;
     for nid in left {
-        if let Some(room) = wanted_room(sync, view, nid).await? {
-            let member = &members.rooms[&nid];
+        let room = rooms.get(&nid);
+        if let Some(room) = room.filter(|room| view.filter.rooms.matches_room(&room.id)) {
             let from = view.since.filter(|_| before.contains(&nid));
-            let wanted = left_room(sync, view, room, member, from).await?;
-            plan.left.push(wanted);
+            let wanted = left_room(sync, view, Arc::clone(room), &members.rooms[&nid], from);
+            plan.left.push(wanted.await?);
         }
     }
     Ok(plan)
+}
+
+/// The rooms that the user is in and that may have moved. `before`: in which of those whose membership changed he was
+/// joined at the token.
+async fn joined_rooms(
+    sync: &Sync,
+    view: &View<'_>,
+    members: &Members,
+    joined: &HashSet<RoomNid>,
+    before: &HashSet<RoomNid>,
+) -> sqlx::Result<Vec<Wanted>> {
+    let since = view.since.unwrap_or_default();
+    let moved = sync
+        .hub()
+        .moved_all(joined.iter().map(|room| (*room, since)));
+    let mut wanted = Vec::new();
+    for (nid, moved) in moved {
+        let member = &members.rooms[&nid];
+        let was_in = member.position <= since || before.contains(&nid);
+        let from = view.since.filter(|_| was_in);
+        if from.is_none() || view.full_state == FullState::All || moved.timeline {
+            wanted.push((nid, from, member.position, moved.state));
+        }
+    }
+    let nids: Vec<RoomNid> = wanted.iter().map(|(nid, ..)| *nid).collect();
+    let rooms = sync.rooms().find_by_nids(&nids).await?;
+    let wanted = wanted
+        .into_iter()
+        .filter_map(|(nid, from, joined, state_moved)| {
+            let room = rooms.get(&nid)?;
+            let wanted = Wanted {
+                room: Arc::clone(room),
+                from,
+                until: view.to,
+                sight: match view.since {
+                    Some(since) if joined <= since => Sight::All,
+                    _ => Sight::Checked(joined),
+                },
+                state_moved,
+                joined: true,
+            };
+            view.filter.rooms.matches_room(&room.id).then_some(wanted)
+        });
+    Ok(wanted.collect())
 }
 
 fn is_recently_left(view: &View<'_>, member: &Member) -> bool {
@@ -103,15 +119,6 @@ fn is_recently_left(view: &View<'_>, member: &Member) -> bool {
             Some(since) => member.position > since,
             None => view.filter.leave == Leave::All,
         }
-}
-
-async fn wanted_room(
-    sync: &Sync,
-    view: &View<'_>,
-    nid: RoomNid,
-) -> sqlx::Result<Option<Arc<Room>>> {
-    let room = sync.rooms().find_by_nid(nid).await?;
-    Ok(room.filter(|room| view.filter.rooms.matches_room(&room.id)))
 }
 
 /// A room that the user left: he sees it up to the leave if he was in it, and else only the leave.

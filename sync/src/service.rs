@@ -93,6 +93,7 @@ impl Sync {
             waiting: Waiting::default(),
         }));
         tasks.spawn(follow::run(sync.clone(), hub, announcements, stop.clone()));
+        tasks.spawn(follow::epochs(sync.clone(), stop.clone()));
         tasks.spawn(follow::ephemeral(sync.clone(), changes, stop.clone()));
         sync
     }
@@ -115,8 +116,10 @@ impl Sync {
             PresenceError::Storage(error) => SyncError::Storage(error),
         })?;
         let mut deadline = Instant::now() + request.timeout.min(MAX_TIMEOUT);
+        // What the client did before it asked is in the answer.
+        self.catch_up(self.journal().head()).await;
         let mut since = self.usable(request.since).await;
-        let at_once = since.is_none() || request.full_state == FullState::All;
+        let mut at_once = since.is_none() || request.full_state == FullState::All;
         tokio::pin!(stop);
         loop {
             let user = self.hub().user(nid).await?;
@@ -125,6 +128,12 @@ impl Sync {
             tokio::pin!(woken);
             // Whatever happens from here on wakes.
             woken.as_mut().enable();
+            if !self.hub().is_current(&user) {
+                continue;
+            }
+            if since.is_some_and(|since| since.epoch != self.journal().epoch()) {
+                (since, at_once) = (None, true);
+            }
             let over = Instant::now() >= deadline;
             if at_once || over || self.may_have(&user, since.as_ref(), &request) {
                 let response = self.respond(&request, since.as_ref(), &user).await?;
@@ -160,11 +169,13 @@ impl Sync {
     async fn usable(&self, token: Option<StreamToken>) -> Option<StreamToken> {
         let (epoch, tail) = (self.journal().epoch(), self.journal().tail());
         let token = token.filter(|token| token.epoch == epoch && token.position >= tail)?;
-        let here = self.hub().wait_for(token.position);
-        match tokio::time::timeout(CATCH_UP, here).await {
-            Ok(()) => Some(token),
-            Err(_) => None,
-        }
+        self.catch_up(token.position).await.then_some(token)
+    }
+
+    /// Waits a while for `position` to be in memory; says whether it is.
+    async fn catch_up(&self, position: Position) -> bool {
+        let here = self.hub().wait_for(position);
+        tokio::time::timeout(CATCH_UP, here).await.is_ok()
     }
 
     /// Whether there may be something new for the request, as far as memory tells.

@@ -217,7 +217,9 @@ pub(crate) async fn encounters(
         let fresh = rooms.iter().filter(|room| room.from.is_none());
         fresh.map(|room| room.room.nid).collect()
     };
-    let gone: Vec<RoomNid> = left.iter().map(|room| room.room.nid).collect();
+    // Who was not in the room at the token shared it with nobody.
+    let gone = left.iter().filter(|room| room.from.is_some());
+    let gone: Vec<RoomNid> = gone.map(|room| room.room.nid).collect();
     encounters.met.extend(members(sync, &fresh(joined)).await?);
     encounters.parted.extend(members(sync, &gone).await?);
     encounters.met.retain(|user| *user != view.receiver.user);
