@@ -14,19 +14,34 @@ use super::{
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Lets a user wait in `/sync` while `happens`; the answer must come of it.
+/// Lets a user wait in `/sync` while `happens`, until an answer comes of it that is `expected`.
 async fn woken(
     server: &TestServer,
     user: &User,
     before: &Value,
     happens: impl Future<Output = ()>,
+    expected: impl Fn(&Value) -> bool,
 ) -> Value {
-    let query = format!("timeout={}&{}", LONG.as_millis(), since(before));
     let started = Instant::now();
-    let waiting = server.sync_with(user, &query);
+    let waiting = async {
+        let mut answer = before.clone();
+        loop {
+            let query = format!("timeout={}&{}", LONG.as_millis(), since(&answer));
+            answer = server.sync_with(user, &query).await;
+            assert!(started.elapsed() < LONG / 2, "nothing woke it: {answer}");
+            // Others become active by what they do, which is told too.
+            if expected(&answer) {
+                return answer;
+            }
+        }
+    };
     let (answer, ()) = tokio::join!(waiting, happens);
-    assert!(started.elapsed() < LONG / 2, "nothing woke it: {answer}");
     answer
+}
+
+/// Whether something of a room is told.
+fn of_room(room: &str) -> impl Fn(&Value) -> bool {
+    move |answer| answer["rooms"]["join"].get(room).is_some()
 }
 
 fn contents<'a>(events: &'a Value, kind: &str) -> Vec<&'a Value> {
@@ -51,17 +66,18 @@ async fn a_message_and_an_invite_wake(pool: PgPool) {
     server.enter(&bob, &room).await;
     let before = settled(&server, &alice).await;
 
-    let answer = woken(&server, &alice, &before, async {
+    let says = async {
         server.say(&bob, &room, "hello").await;
-    })
-    .await;
+    };
+    let answer = woken(&server, &alice, &before, says, of_room(&room)).await;
     let timeline = &answer["rooms"]["join"][&room]["timeline"]["events"];
     assert_eq!(contents(timeline, "m.room.message")[0]["body"], "hello");
 
-    let answer = woken(&server, &alice, &answer, async {
+    let invites = async {
         server.room(&bob, json!({ "invite": [alice.id] })).await;
-    })
-    .await;
+    };
+    let invited = |answer: &Value| answer["rooms"]["invite"].is_object();
+    let answer = woken(&server, &alice, &answer, invites, invited).await;
     let invites = answer["rooms"]["invite"].as_object().unwrap();
     assert_eq!(invites.len(), 1);
 }
@@ -75,22 +91,22 @@ async fn typing_wakes_and_is_told_once(pool: PgPool) {
     let before = settled(&server, &alice).await;
 
     let path = format!("/rooms/{room}/typing/{}", bob.id);
-    let answer = woken(&server, &alice, &before, async {
+    let types = async {
         let body = json!({ "typing": true, "timeout": 30000 });
         let (status, _) = server.put(&bob, &path, body).await;
         assert_eq!(status, StatusCode::OK);
-    })
-    .await;
+    };
+    let answer = woken(&server, &alice, &before, types, of_room(&room)).await;
     let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
     assert_eq!(
         contents(ephemeral, "m.typing"),
         [&json!({ "user_ids": [bob.id] })]
     );
 
-    let answer = woken(&server, &alice, &answer, async {
+    let stops = async {
         server.put(&bob, &path, json!({ "typing": false })).await;
-    })
-    .await;
+    };
+    let answer = woken(&server, &alice, &answer, stops, of_room(&room)).await;
     let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
     assert_eq!(
         contents(ephemeral, "m.typing"),
@@ -117,7 +133,14 @@ async fn receipts_wake_and_private_ones_are_private(pool: PgPool) {
         assert_eq!(status, StatusCode::OK);
     };
 
-    let answer = woken(&server, &alice, &before, read("m.read", &first)).await;
+    let answer = woken(
+        &server,
+        &alice,
+        &before,
+        read("m.read", &first),
+        of_room(&room),
+    )
+    .await;
     let ephemeral = &answer["rooms"]["join"][&room]["ephemeral"]["events"];
     let receipts = contents(ephemeral, "m.receipt");
     assert!(receipts[0][&first]["m.read"][&bob.id]["ts"].is_number());
@@ -139,19 +162,20 @@ async fn account_data_wakes(pool: PgPool) {
     let room = server.public_room(&alice).await;
     let before = settled(&server, &alice).await;
 
-    let answer = woken(&server, &alice, &before, async {
+    let keeps = async {
         let path = format!("/user/{}/account_data/x.y", alice.id);
         server.put(&alice, &path, json!({ "n": 1 })).await;
-    })
-    .await;
+    };
+    let kept = |answer: &Value| answer["account_data"].is_object();
+    let answer = woken(&server, &alice, &before, keeps, kept).await;
     let events = &answer["account_data"]["events"];
     assert_eq!(contents(events, "x.y"), [&json!({ "n": 1 })]);
 
-    let answer = woken(&server, &alice, &answer, async {
+    let keeps = async {
         let path = format!("/user/{}/rooms/{room}/account_data/x.y", alice.id);
         server.put(&alice, &path, json!({ "n": 2 })).await;
-    })
-    .await;
+    };
+    let answer = woken(&server, &alice, &answer, keeps, of_room(&room)).await;
     let events = &answer["rooms"]["join"][&room]["account_data"]["events"];
     assert_eq!(contents(events, "x.y"), [&json!({ "n": 2 })]);
 }
@@ -169,7 +193,10 @@ async fn messages_to_a_device_come_until_they_are_acknowledged(pool: PgPool) {
         assert_eq!(status, StatusCode::OK);
     };
 
-    let answer = woken(&server, &alice, &before, send(1)).await;
+    let answer = woken(&server, &alice, &before, send(1), |answer| {
+        answer["to_device"].is_object()
+    })
+    .await;
     assert_eq!(
         contents(&answer["to_device"]["events"], "x.y"),
         [&json!({ "n": 1 })]
