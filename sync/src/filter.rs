@@ -80,7 +80,7 @@ impl From<FilterDefinition> for SyncFilter {
             account_data: global(definition.account_data),
             format: match definition.event_format {
                 EventFormat::Federation => Format::Federation,
-                _ => Format::Client,
+                EventFormat::Client | _ => Format::Client,
             },
             fields: definition.event_fields,
         }

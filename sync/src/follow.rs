@@ -216,20 +216,7 @@ pub(crate) async fn ephemeral(
         };
         match next {
             Ok(ephemeral::Change::Typing(room)) => sync.hub().wake_rooms([room]),
-            Ok(ephemeral::Change::Presence(user)) => {
-                let known = sync
-                    .hub()
-                    .find(user)
-                    .filter(|user| user.loaded.initialized());
-                let rooms = match known {
-                    Some(user) => {
-                        user.wake();
-                        user.joined_rooms()
-                    }
-                    None => joined_rooms(&sync, user).await.unwrap_or_default(),
-                };
-                sync.hub().wake_rooms(rooms);
-            }
+            Ok(ephemeral::Change::Presence(user)) => presence(&sync, user).await,
             Err(broadcast::error::RecvError::Lagged(_)) => sync.hub().wake_all(),
             Err(broadcast::error::RecvError::Closed) => return,
         }

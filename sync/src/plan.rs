@@ -36,16 +36,15 @@ pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sql
     let mut left = Vec::new();
     for (nid, member) in members.rooms.iter() {
         let fresh = view.since.is_none() || member.position > since;
-        match member.membership {
-            MembershipState::Join => {
-                plan.all_joined.insert(*nid);
-            }
-            MembershipState::Invite if fresh => plan.invited.push(*nid),
-            MembershipState::Knock if fresh => plan.knocked.push(*nid),
-            MembershipState::Leave | MembershipState::Ban if is_recently_left(view, member) => {
-                left.push(*nid);
-            }
-            _ => {}
+        let membership = &member.membership;
+        if *membership == MembershipState::Join {
+            plan.all_joined.insert(*nid);
+        } else if *membership == MembershipState::Invite && fresh {
+            plan.invited.push(*nid);
+        } else if *membership == MembershipState::Knock && fresh {
+            plan.knocked.push(*nid);
+        } else if is_recently_left(view, member) {
+            left.push(*nid);
         }
     }
     let changed: Vec<RoomNid> = plan
@@ -114,7 +113,8 @@ async fn joined_rooms(
 }
 
 fn is_recently_left(view: &View<'_>, member: &Member) -> bool {
-    !member.forgotten
+    [MembershipState::Leave, MembershipState::Ban].contains(&member.membership)
+        && !member.forgotten
         && match view.since {
             Some(since) => member.position > since,
             None => view.filter.leave == Leave::All,

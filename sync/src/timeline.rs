@@ -71,7 +71,7 @@ impl Reading<'_> {
     fn chunk(&self, filtered: bool, round: usize) -> usize {
         let wanted = self.limit + 1 - self.kept.len();
         if filtered {
-            (wanted * 2 << round).clamp(20, CHUNK)
+            ((wanted * 2) << round).clamp(20, CHUNK)
         } else {
             wanted
         }
