@@ -71,6 +71,15 @@ impl Settings {
         settings
     }
 
+    /// What decides about the notifications of a user by now.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn latest(&self, user: UserNid, user_id: &UserId) -> sqlx::Result<Arc<UserSettings>> {
+        self.find(user, user_id, self.0.journal.head()).await
+    }
+
     /// What decides about the notifications of a user, as of `position` or later.
     ///
     /// # Errors
@@ -128,22 +137,32 @@ impl Settings {
         mut announcements: broadcast::Receiver<Arc<Announcement>>,
         stop: CancellationToken,
     ) {
+        let mut epoch = self.0.journal.epoch();
         loop {
             let next = tokio::select! {
-                next = announcements.recv() => next,
+                biased;
                 () = stop.cancelled() => return self.end(),
+                next = self.0.journal.epoch_after(epoch) => {
+                    epoch = next;
+                    self.start_over();
+                    continue;
+                }
+                next = announcements.recv() => next,
             };
             match next {
                 Ok(announcement) => self.take_in(&announcement).await,
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    let head = self.0.journal.head();
-                    self.0.changes.fetch_add(1, Ordering::AcqRel);
-                    self.0.cache.invalidate_all();
-                    self.0.followed.send_replace(head);
-                }
+                Err(broadcast::error::RecvError::Lagged(_)) => self.start_over(),
                 Err(broadcast::error::RecvError::Closed) => return self.end(),
             }
         }
+    }
+
+    /// Forgets everything: something was missed, or the database lost it.
+    fn start_over(&self) {
+        let head = self.0.journal.head();
+        self.0.changes.fetch_add(1, Ordering::AcqRel);
+        self.0.cache.invalidate_all();
+        self.0.followed.send_replace(head);
     }
 
     /// Lets nobody wait for what does not come any more.

@@ -45,6 +45,7 @@ pub struct UnreadCounts(Arc<Inner>);
 struct Inner {
     evaluator: Evaluator,
     receipts: Receipts,
+    journal: Journal,
     slots: Cache<(UserNid, RoomNid), Arc<Slot>>,
     /// How far the log was followed.
     followed: watch::Sender<Position>,
@@ -56,7 +57,7 @@ impl UnreadCounts {
     pub fn start(
         evaluator: Evaluator,
         receipts: Receipts,
-        (journal, live): (&Journal, &Live),
+        (journal, live): (Journal, &Live),
         tracker: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -66,6 +67,7 @@ impl UnreadCounts {
             evaluator,
             receipts,
             followed: watch::Sender::new(journal.head()),
+            journal,
             slots: Cache::new(CACHED),
         }));
         tracker.spawn(counts.clone().follow(announcements, stop));
@@ -177,6 +179,10 @@ impl UnreadCounts {
                 notifying.push((event, item));
             }
         }
+        unread.complete_to = up_to;
+        if notifying.is_empty() {
+            return Ok(());
+        }
         let candidates = notifying.iter().map(|(event, _)| Arc::clone(event));
         let visible = rooms
             .visible(room, &viewer.user_id, candidates.collect())
@@ -187,7 +193,6 @@ impl UnreadCounts {
                 unread.items.push(item);
             }
         }
-        unread.complete_to = up_to;
         Ok(())
     }
 
@@ -238,10 +243,18 @@ impl UnreadCounts {
         mut announcements: broadcast::Receiver<Arc<Announcement>>,
         stop: CancellationToken,
     ) {
+        let mut epoch = self.0.journal.epoch();
         loop {
             let next = tokio::select! {
-                next = announcements.recv() => next,
+                biased;
                 () = stop.cancelled() => break,
+                next = self.0.journal.epoch_after(epoch) => {
+                    epoch = next;
+                    self.0.slots.invalidate_all();
+                    self.0.followed.send_replace(self.0.journal.head());
+                    continue;
+                }
+                next = announcements.recv() => next,
             };
             match next {
                 Ok(announcement) => self.take_in(&announcement).await,

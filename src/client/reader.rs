@@ -1,19 +1,14 @@
 //! What the handlers that read rooms share: who reads, what he may read, and how events become JSON.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts, Query};
-use hearth_core::{RoomNid, token::PageToken};
+use hearth_core::token::PageToken;
+use hearth_push::Settings;
 use hearth_rooms::{ClientEvent, Filter, Receiver, Room, RoomEvent, Rooms, View};
-use hearth_users::{
-    Sessions,
-    account_data::{AccountData, Key},
-};
+use hearth_users::Sessions;
 use http::request::Parts;
-use ruma::{
-    EventId, OwnedUserId, RoomId, UInt, events::ignored_user_list::IgnoredUserListEventContent,
-    serde::Raw,
-};
+use ruma::{EventId, RoomId, UInt, serde::Raw};
 use serde::Deserialize;
 
 use super::{Requester, room_error::not_in_room};
@@ -29,29 +24,20 @@ pub(super) struct Reader(pub(super) Receiver);
 impl<S: Send + Sync> FromRequestParts<S> for Reader
 where
     Sessions: FromRef<S>,
-    AccountData: FromRef<S>,
+    Settings: FromRef<S>,
 {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let requester = Requester::from_request_parts(parts, state).await?;
-        let key = Key {
-            user: requester.user,
-            room: RoomNid(0),
-            kind: "m.ignored_user_list",
-        };
-        let content = AccountData::from_ref(state).find(key).await?;
-        let ignored: HashSet<OwnedUserId> = content
-            .and_then(|content| {
-                serde_json::from_str::<IgnoredUserListEventContent>(content.get()).ok()
-            })
-            .map(|content| content.ignored_users.into_keys().collect())
-            .unwrap_or_default();
+        let settings = Settings::from_ref(state)
+            .latest(requester.user, requester.user_id())
+            .await?;
         Ok(Self(Receiver {
             user_id: requester.user_id().to_owned(),
             user: requester.user,
             device_id: requester.device_id().map(ToString::to_string),
-            ignored: Arc::new(ignored),
+            ignored: Arc::clone(&settings.ignored),
         }))
     }
 }

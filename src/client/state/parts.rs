@@ -162,7 +162,7 @@ impl Push {
         let unread = UnreadCounts::start(
             evaluator.clone(),
             receipts.clone(),
-            (journal, &ground.live),
+            (journal.clone(), &ground.live),
             tasks,
             stop.clone(),
         );
