@@ -12,8 +12,8 @@ use hearth_users::{
 use ruma::{
     UserId,
     push::{
-        Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind,
-        Ruleset,
+        Action, AnyPushRule, AnyPushRuleRef, InsertPushRuleError, NewPushRule, RemovePushRuleError,
+        RuleKind, Ruleset,
     },
 };
 use serde::Deserialize;
@@ -138,7 +138,7 @@ impl PushRules {
         before: Option<&str>,
     ) -> Result<(), ChangeRuleError> {
         self.change(user, user_id, |rules| {
-            rules.insert(rule.clone(), after, before)?;
+            place(rules, rule, after, before)?;
             let own = rules.iter().filter(|rule| !rule.is_server_default());
             if own.count() > MAX_RULES {
                 return Err(ChangeRuleError::TooMany);
@@ -224,6 +224,28 @@ impl PushRules {
     }
 }
 
+/// Puts a rule where it shall stand.
+///
+/// One that is there already and moves is taken out first, or it would be counted among those that it passes.
+fn place(
+    rules: &mut Ruleset,
+    rule: &NewPushRule,
+    after: Option<&str>,
+    before: Option<&str>,
+) -> Result<(), ChangeRuleError> {
+    let (kind, id) = (rule.kind(), rule.rule_id());
+    let known = rules.get(kind.clone(), id).map(AnyPushRuleRef::enabled);
+    let moves = after.is_some() || before.is_some();
+    let (true, Some(enabled)) = (moves, known) else {
+        return Ok(rules.insert(rule.clone(), after, before)?);
+    };
+    rules.remove(kind.clone(), id)?;
+    rules.insert(rule.clone(), after, before)?;
+    rules
+        .set_enabled(kind, id, enabled)
+        .map_err(|_| ChangeRuleError::NotFound)
+}
+
 fn key(user: UserNid) -> Key<'static> {
     Key {
         user,
@@ -275,6 +297,33 @@ mod tests {
         for kind in KINDS {
             assert!(json["global"][kind].is_array(), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_rule_moves_to_any_place() {
+        let mut rules = Ruleset::new();
+        let rule = |id: &str| {
+            let id = ruma::UserId::parse(format!("@{id}:example.org")).unwrap();
+            NewPushRule::Sender(NewSimplePushRule::new(id, Vec::new()))
+        };
+        let order = |rules: &Ruleset| {
+            let ids = rules.sender.iter().map(|rule| rule.rule_id.localpart());
+            ids.collect::<String>()
+        };
+        for id in ["c", "b", "a"] {
+            place(&mut rules, &rule(id), None, None).unwrap();
+        }
+        assert_eq!(order(&rules), "abc");
+        rules
+            .set_enabled(RuleKind::Sender, "@a:example.org", false)
+            .unwrap();
+
+        place(&mut rules, &rule("a"), Some("@c:example.org"), None).unwrap();
+        assert_eq!(order(&rules), "bca");
+        place(&mut rules, &rule("b"), None, Some("@a:example.org")).unwrap();
+        assert_eq!(order(&rules), "cba");
+        assert!(!rules.sender.get("@a:example.org").unwrap().enabled);
+        assert!(place(&mut rules, &rule("a"), Some("@a:example.org"), None).is_err());
     }
 
     #[test]

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn rules_about_a_room_are_written_for_its_successor_once() {
         let (old, new) = (room_id!("!old:c.d"), room_id!("!new:c.d"));
-        let mut rules = Ruleset::new();
+        let mut rules = crate::defaults::ruleset(ruma::user_id!("@a:c.d"));
         let rule = NewSimplePushRule::new(old.to_owned(), vec![]);
         rules.insert(NewPushRule::Room(rule), None, None).unwrap();
         let condition =
