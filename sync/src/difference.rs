@@ -101,7 +101,11 @@ async fn read<'a>(
             sight: wanted.sight,
         })
         .collect();
-    let timelines = timeline::read(sync, view, &spans).await?;
+    let mut timelines = timeline::read(sync, view, &spans).await?;
+    for (timeline, wanted) in timelines.iter_mut().zip(wanted) {
+        // What the client may have of a room from before it left does not lead up to these events.
+        timeline.limited |= wanted.joined && wanted.from.is_none() && view.since.is_some();
+    }
     let lazy = view.filter.is_lazy();
     let asked: Vec<state::Asked<'_>> = wanted
         .iter()
