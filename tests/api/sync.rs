@@ -401,3 +401,91 @@ async fn every_event_is_seen_once_while_many_send(pool: PgPool) {
     assert_eq!(seen.len(), sent.len());
     assert_eq!(HashSet::from_iter(seen), sent);
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn members_that_changed_in_a_gap_come_with_it(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    let path = format!("/rooms/{room}/state/m.room.name");
+    server.put(&alice, &path, json!({ "name": "named" })).await;
+    let lazy = filter(&json!({ "room": {
+        "state": { "lazy_load_members": true }, "timeline": { "limit": 2 },
+    } }));
+    let first = server.sync_with(&alice, &lazy).await;
+    server.enter(&bob, &room).await;
+    for n in 0..5 {
+        server.say(&alice, &room, &n.to_string()).await;
+    }
+
+    let second = server
+        .sync_with(&alice, &format!("{lazy}&{}", since(&first)))
+        .await;
+
+    let joined = &second["rooms"]["join"][&room];
+    assert_eq!(joined["timeline"]["limited"], true);
+    let told = members(&joined["state"]["events"]);
+    assert!(told.contains(bob.id.as_str()), "{second}");
+    assert_eq!(joined["summary"]["m.joined_member_count"], 2);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_left_room_has_the_state_of_the_leave(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let first = server.sync_with(&bob, "").await;
+    let path = format!("/rooms/{room}/state/m.room.topic");
+    server
+        .put(&alice, &path, json!({ "topic": "before" }))
+        .await;
+    server.depart(&bob, &room).await;
+    server.put(&alice, &path, json!({ "topic": "after" })).await;
+    let bare = filter(&json!({ "room": { "include_leave": true, "timeline": { "limit": 0 } } }));
+    let next = format!("{bare}&{}", since(&first));
+
+    for query in [bare.clone(), next] {
+        let answer = server.sync_with(&bob, &query).await;
+        let left = &answer["rooms"]["leave"][&room];
+        assert_eq!(left["timeline"]["events"], json!([]), "{query}");
+        let state = left["state"]["events"].as_array().unwrap();
+        let topic = state.iter().find(|event| event["type"] == "m.room.topic");
+        assert_eq!(topic.unwrap()["content"]["topic"], "before");
+        let own = state.iter().find(|event| event["state_key"] == bob.id);
+        assert_eq!(own.unwrap()["content"]["membership"], "leave");
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_comes_and_goes_changes_the_summary(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server
+        .room(
+            &alice,
+            json!({ "preset": "public_chat", "invite": [bob.id] }),
+        )
+        .await;
+    let summary = |answer: &Value| answer["rooms"]["join"][&room]["summary"].clone();
+
+    let first = server.sync_with(&alice, "").await;
+    assert_eq!(
+        summary(&first),
+        json!({ "m.heroes": [bob.id], "m.joined_member_count": 1, "m.invited_member_count": 1 })
+    );
+
+    server.enter(&bob, &room).await;
+    let second = server.sync_since(&alice, &first).await;
+    assert_eq!(
+        summary(&second),
+        json!({ "m.heroes": [bob.id], "m.joined_member_count": 2, "m.invited_member_count": 0 })
+    );
+
+    server.depart(&bob, &room).await;
+    let third = server.sync_since(&alice, &second).await;
+    assert_eq!(
+        summary(&third),
+        json!({ "m.heroes": [bob.id], "m.joined_member_count": 1, "m.invited_member_count": 0 })
+    );
+}
