@@ -25,6 +25,7 @@ mod api {
     mod server;
     mod spaces;
     mod sync;
+    mod sync_filters;
     mod sync_streams;
     mod to_device;
     mod upgrade;
