@@ -79,10 +79,7 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(object) => object,
-            _ => Map::new(),
-        }
+        value.as_object().cloned().unwrap_or_default()
     }
 
     #[test]
