@@ -234,6 +234,14 @@ fn place(
     before: Option<&str>,
 ) -> Result<(), ChangeRuleError> {
     let (kind, id) = (rule.kind(), rule.rule_id());
+    // A rule is no neighbour of itself.
+    if [after, before]
+        .into_iter()
+        .flatten()
+        .any(|other| other == id)
+    {
+        return Err(ChangeRuleError::UnknownNeighbour);
+    }
     let known = rules.get(kind.clone(), id).map(AnyPushRuleRef::enabled);
     let moves = after.is_some() || before.is_some();
     let (true, Some(enabled)) = (moves, known) else {
