@@ -5,7 +5,7 @@ use std::path::Path;
 use hearth_core::config::{self, Secret};
 use hearth_store::{Database, OpenError};
 use ruma::server_name;
-use sqlx::{PgPool, query_scalar};
+use sqlx::{ConnectOptions as _, PgPool, query_scalar};
 
 #[cfg(test)]
 async fn open(url: String) -> Result<Database, OpenError> {
@@ -19,14 +19,7 @@ async fn open(url: String) -> Result<Database, OpenError> {
 /// The address of the database of a test.
 #[cfg(test)]
 fn address(pool: &PgPool) -> String {
-    let options = pool.connect_options();
-    let (user, host, port) = (
-        options.get_username(),
-        options.get_host(),
-        options.get_port(),
-    );
-    let database = options.get_database().unwrap();
-    format!("postgres://{user}@{host}:{port}/{database}")
+    pool.connect_options().to_url_lossy().to_string()
 }
 
 #[sqlx::test(migrations = false)]
