@@ -68,7 +68,8 @@ async fn a_malformed_address_is_not_repeated() {
 
 #[sqlx::test(migrations = false)]
 async fn a_database_that_is_not_there_is_named_at_once(pool: PgPool) {
-    let error = open(address(&pool) + "?dbname=missing").await.unwrap_err();
+    let options = (*pool.connect_options()).clone().database("missing");
+    let error = open(options.to_url_lossy().to_string()).await.unwrap_err();
 
     assert!(matches!(error, OpenError::Connect { .. }), "{error}");
 }
