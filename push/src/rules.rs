@@ -311,7 +311,7 @@ mod tests {
     fn a_rule_moves_to_any_place() {
         let mut rules = Ruleset::new();
         let rule = |id: &str| {
-            let id = ruma::UserId::parse(format!("@{id}:example.org")).unwrap();
+            let id = UserId::parse(format!("@{id}:example.org")).unwrap();
             NewPushRule::Sender(NewSimplePushRule::new(id, Vec::new()))
         };
         let order = |rules: &Ruleset| {
