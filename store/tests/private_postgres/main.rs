@@ -223,13 +223,14 @@ fn the_last_of_several_processes_stops_the_server() {
     assert_eq!(scene.postmaster_file(), None);
 }
 
+/// As Ctrl-C in a terminal is; with SIGTERM, because background jobs of a shell ignore SIGINT.
 #[test]
-fn an_interrupt_from_the_terminal_does_not_reach_the_server() {
+fn a_signal_to_the_process_group_does_not_reach_the_server() {
     let scene = Scene::new("interrupt", "");
     let process = scene.open();
     let server = scene.postmaster();
 
-    kill_process_group(process.pid(), Signal::INT).unwrap();
+    kill_process_group(process.pid(), Signal::TERM).unwrap();
     process.wait();
 
     let process = scene.open();
