@@ -4,6 +4,7 @@
 //! outside of rooms is in `users/`; who is told about what happened is decided above.
 
 mod access;
+mod auth_chain;
 mod build;
 mod bundle;
 pub mod client_event;
@@ -46,6 +47,7 @@ use sqlx::PgPool;
 
 pub use self::{
     access::View,
+    auth_chain::AuthChainError,
     build::Draft,
     client_event::{ClientEvent, Receiver, RoomIdField},
     create::{CreateError, Creation, Preset, topic_content},

@@ -67,6 +67,27 @@ pub async fn list_nids(
         .collect())
 }
 
+/// Lists up to `limit` events of the auth chains of `nids`, in no order: their auth events, the auth events of those,
+/// and so on. An event of `nids` is listed only where it is in the chain of another one.
+pub async fn list_auth_chain(
+    conn: &mut PgConnection,
+    nids: &[EventNid],
+    limit: i64,
+) -> sqlx::Result<Vec<EventNid>> {
+    sqlx::query_scalar!(
+        r#"WITH RECURSIVE chain (nid) AS (
+               SELECT UNNEST(auth) FROM event WHERE nid = ANY($1)
+               UNION
+               SELECT UNNEST(e.auth) FROM chain c JOIN event e ON e.nid = c.nid
+           )
+           SELECT nid AS "nid!: EventNid" FROM chain LIMIT $2"#,
+        nids as &[EventNid],
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// An event with the place that the log gave it.
 #[derive(Clone, Copy, Debug)]
 pub struct Placed<'a> {
