@@ -17,7 +17,10 @@ pub use self::{
     hierarchy::{Hierarchy, HierarchyError, HierarchyQuery, SpaceChild, SpaceRoom},
     listing::{ListError, ListQuery, PublicRooms, Publication},
 };
-use crate::Rooms;
+use crate::{
+    Rooms,
+    peers::{Alone, RemoteError},
+};
 
 /// Finds rooms for people.
 #[derive(Clone, Debug)]
@@ -84,24 +87,6 @@ pub struct RemoteSpace {
     /// The children that our server cannot join.
     pub inaccessible: Vec<OwnedRoomId>,
 }
-
-/// Why another server gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RemoteError {
-    /// We know no way to it.
-    #[error("the server is not known")]
-    Unknown,
-    /// It does not answer, or says nothing useful.
-    #[error("the server does not answer")]
-    Unreachable,
-    /// It refuses.
-    #[error("the server refuses to answer")]
-    Refused,
-}
-
-/// The remote directory of a server that does not federate: there are no others.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
 
 impl RemoteDirectory for Alone {
     fn resolve<'a>(

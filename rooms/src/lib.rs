@@ -17,6 +17,7 @@ pub mod filter;
 mod live;
 mod member_profiles;
 mod membership;
+pub mod peers;
 mod power;
 mod related;
 mod restricted;
@@ -44,6 +45,7 @@ use hearth_store::{
 use moka::future::Cache;
 use ruma::{OwnedRoomId, RoomId};
 use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
 
 pub use self::{
     access::View,
@@ -59,6 +61,7 @@ pub use self::{
     live::Live,
     member_profiles::MemberProfiles,
     membership::{Member, MembershipError},
+    peers::Peers,
     power::Powers,
     related::{LEVELS, Participation, RelatedRequest, ThreadsRequest},
     restricted::JoinRule,
@@ -103,6 +106,10 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     /// What time it is.
     pub clock: Clock,
+    /// The other servers.
+    pub peers: Arc<dyn Peers>,
+    /// Where work that needs a thread of its own is started.
+    pub tasks: TaskTracker,
 }
 
 impl Rooms {

@@ -1,10 +1,7 @@
 //! Names of rooms.
 
 use axum::extract::State;
-use hearth_rooms::{
-    Directory,
-    directory::{AliasError, RemoteError},
-};
+use hearth_rooms::{Directory, directory::AliasError, peers::RemoteError};
 use http::StatusCode;
 use ruma::api::{
     client::{

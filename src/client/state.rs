@@ -10,7 +10,7 @@ use hearth_journal::{Journal, StartError};
 use hearth_push::{
     Evaluator, Notifications, PushRules, ReadState, Settings, Successions, UnreadCounts,
 };
-use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, directory::Alone};
+use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, peers::Alone};
 use hearth_store::intern::Interner;
 use hearth_sync::Sync;
 use hearth_users::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hearth_core::{Clock, Identity, config::Config};
 use hearth_journal::{self as journal, Journal, Pruner, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
-use hearth_rooms::{Departures, Live, MemberProfiles, Rooms};
+use hearth_rooms::{Departures, Live, MemberProfiles, Rooms, peers::Alone};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
     AccountData, Accounts, Ephemeral, Filters, Presence, Receipts, Reports, RoomTags, Sessions,
@@ -57,6 +57,8 @@ impl Ground {
             blocks,
             identity,
             clock: clock.clone(),
+            peers: Arc::new(Alone),
+            tasks: tasks.clone(),
         });
         let live = rooms.follow(tasks, stop.clone());
         let departures = Departures::start(rooms.clone(), tasks.clone(), stop.clone());
