@@ -20,6 +20,7 @@ mod membership;
 pub mod peers;
 mod power;
 mod related;
+pub mod residents;
 mod restricted;
 mod room;
 mod send;
@@ -64,6 +65,7 @@ pub use self::{
     peers::Peers,
     power::Powers,
     related::{LEVELS, Participation, RelatedRequest, ThreadsRequest},
+    residents::Residents,
     restricted::JoinRule,
     room::{Current, Room},
     send::{Sent, Transaction},
@@ -108,6 +110,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The other servers.
     pub peers: Arc<dyn Peers>,
+    /// The handshakes with them.
+    pub residents: Arc<dyn Residents>,
     /// Where work that needs a thread of its own is started.
     pub tasks: TaskTracker,
 }

@@ -58,6 +58,7 @@ impl Ground {
             identity,
             clock: clock.clone(),
             peers: Arc::new(Alone),
+            residents: Arc::new(Alone),
             tasks: tasks.clone(),
         });
         let live = rooms.follow(tasks, stop.clone());
