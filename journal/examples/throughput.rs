@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
+use hearth_core::{EventNid, RoomNid, UserNid};
 use hearth_journal::{Journal, Parts, WriteError};
 use hearth_store::{
     MIGRATOR,
@@ -136,7 +136,7 @@ fn message(room: RoomNid, user: UserNid, nid: EventNid, previous: Option<EventNi
         depth: nid.0,
         origin_server_ts: 0,
         placement: Placement::Live,
-        snapshot: Some(SnapshotNid(1)),
+        snapshot: None,
         auth: vec![EventNid(1), EventNid(2), EventNid(3)],
         status: Status::Accepted,
         json: "x".repeat(BODY),

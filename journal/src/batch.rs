@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet, hash_map::Entry as MapEntry};
 
-use hearth_core::{EventNid, Position, RoomNid};
+use hearth_core::{EventNid, Position, RoomNid, SnapshotNid};
 use hearth_store::{
-    log, room, sent_event,
+    log, room, sent_event, snapshot,
     write::{RoomWrite, Write},
 };
 use sqlx::PgConnection;
@@ -41,8 +41,8 @@ pub(crate) struct Advance {
 
 /// Writes `writes` within the caller's transaction.
 ///
-/// A write is lost when the room's revision, with the writes before it in this batch, is not the expected one, or when
-/// it is built on a write that was rejected here or before ([`Rejected`]). A write whose client transaction made an
+/// A write is lost when the room's revision, with the writes before it in this batch, is not the expected one, when it
+/// is built on a write that was rejected here or before ([`Rejected`]), or when a state that it names is gone. A write whose client transaction made an
 /// event already is a duplicate. These drop out before positions are given; everything else commits or fails with the
 /// transaction.
 pub(crate) async fn write(
@@ -52,8 +52,11 @@ pub(crate) async fn write(
     rejected: &Rejected,
 ) -> Result<Batch, Failure> {
     let mut rooms = lock_rooms(conn, writes).await?;
-    let known = known_transactions(conn, writes).await?;
-    let mut results = decide(writes, &known, &mut rooms, rejected);
+    let found = Found {
+        transactions: known_transactions(conn, writes).await?,
+        states: lock_states(conn, writes, &rooms).await?,
+    };
+    let mut results = decide(writes, &found, &mut rooms, rejected);
     if results.iter().all(Result::is_err) {
         return Ok(Batch {
             results,
@@ -126,6 +129,61 @@ async fn known_transactions(
         .collect())
 }
 
+/// The states that writes name and that must be there, with whether they are: each is kept from being deleted until
+/// the transaction ends.
+///
+/// Rooms' current states are: their rows are locked, and name them. So is what the batch itself makes. That is all
+/// there is to most batches.
+async fn lock_states(
+    conn: &mut PgConnection,
+    writes: &[&Write],
+    rooms: &HashMap<RoomNid, room::Changing>,
+) -> sqlx::Result<HashMap<SnapshotNid, bool>> {
+    let mut named = HashMap::new();
+    for write in writes.iter().filter_map(|write| write.room.as_ref()) {
+        let current = rooms.get(&write.room).and_then(|room| room.snapshot);
+        let others = states(write).filter(|nid| Some(*nid) != current);
+        named.extend(others.map(|nid| (nid, false)));
+    }
+    if named.is_empty() {
+        return Ok(named);
+    }
+    let rooms = writes.iter().filter_map(|write| write.room.as_ref());
+    for made in rooms.flat_map(|room| &room.snapshots) {
+        named.remove(&made.nid);
+    }
+    if named.is_empty() {
+        return Ok(named);
+    }
+    let nids: Vec<SnapshotNid> = named.keys().copied().collect();
+    for nid in snapshot::lock_all(conn, &nids).await? {
+        named.insert(nid, true);
+    }
+    Ok(named)
+}
+
+/// The states that a write names. State 0 is that of a room without events, and has no row.
+fn states(write: &RoomWrite) -> impl Iterator<Item = SnapshotNid> {
+    let before = write.events.iter().filter_map(|event| event.snapshot);
+    let parents = write.snapshots.iter().filter_map(|made| made.parent);
+    let all = before.chain(parents).chain(write.new_state);
+    all.filter(|nid| nid.0 != 0)
+}
+
+/// What the database knows about a batch.
+struct Found {
+    /// The events of the writes whose transactions made one already.
+    transactions: HashMap<usize, EventNid>,
+    /// See [`lock_states`].
+    states: HashMap<SnapshotNid, bool>,
+}
+
+impl Found {
+    fn lacks_state_of(&self, write: &RoomWrite) -> bool {
+        states(write).any(|nid| self.states.get(&nid) == Some(&false))
+    }
+}
+
 /// A client transaction: user, device, room, action, id.
 type TransactionKey<'a> = (i64, &'a str, i64, &'a str, &'a str);
 
@@ -143,7 +201,7 @@ fn key(room: &RoomWrite) -> Option<TransactionKey<'_>> {
 /// Who is rejected; brings `rooms` to the state after the others.
 fn decide(
     writes: &[&Write],
-    known: &HashMap<usize, EventNid>,
+    found: &Found,
     rooms: &mut HashMap<RoomNid, room::Changing>,
     rejected: &Rejected,
 ) -> Vec<Result<Written, WriteError>> {
@@ -157,14 +215,15 @@ fn decide(
         };
         let twin = key(new).and_then(|key| transactions.get(&key).copied());
         let result = match (
-            known.get(&index).copied().or(twin),
+            found.transactions.get(&index).copied().or(twin),
             rooms.get_mut(&new.room),
         ) {
             (Some(event), _) => Err(WriteError::Duplicate(event)),
             (None, Some(room))
                 if room.revision == new.expected_revision
                     && !rejected.underlies(new)
-                    && !lost.underlies(new) =>
+                    && !lost.underlies(new)
+                    && !found.lacks_state_of(new) =>
             {
                 apply(room, new);
                 Ok(Written::NOTHING)

@@ -1,17 +1,21 @@
-//! The tail of the log: what is too old for any token goes.
+//! What nobody needs any more goes: the tail of the log, rows that expired, states that nothing uses.
 
-use std::{sync::atomic::Ordering, time::Duration};
+mod expired;
+mod snapshots;
 
-use hearth_core::{Clock, Position};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+
+use hearth_core::{Clock, Position, RoomNid, UserNid};
 use hearth_store::{
     current_state, device_list_change, log, log_mark,
     log_tail::{self, Tail, Updated},
-    sent_event,
+    receipt, to_device,
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::Journal;
+use self::expired::Expiring;
+use crate::{announcement::Kind, journal::Journal};
 
 /// How often one of the processes prunes.
 const ROUND: Duration = Duration::from_mins(10);
@@ -20,7 +24,9 @@ const ROUND: Duration = Duration::from_mins(10);
 /// before the rows behind it go, a [`ROUND`] later.
 const LOOK: Duration = Duration::from_mins(4);
 
-/// Keeps the log, and the tables that go with it, from growing for ever.
+/// Keeps tables from growing for ever.
+///
+/// `docs/storage.md` says of each what bounds it; this is the one place where rows go because of their age.
 ///
 /// Every process runs one; each round is taken by one of them. A process that stands still in the middle of its round
 /// and goes on later does no harm: every step says from where it starts.
@@ -34,25 +40,34 @@ pub struct Pruner {
 /// What is kept. Stated beside the tables in `migrations/`, too.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
-    /// Younger positions and transactions stay.
+    /// Younger positions stay.
     age: Duration,
     /// So many positions stay, however old they are.
     positions: i64,
+    /// Messages wait so long for a device that is not seen.
+    absence: Duration,
+    /// A snapshot stays so long after it was found to be used by nothing.
+    unused: Duration,
     /// So many rows go in one transaction.
     chunk: i64,
+    /// So many transactions a round has for a table at the most.
+    chunks: u32,
 }
 
 impl Bounds {
     const USUAL: Self = Self {
         age: Duration::from_hours(7 * 24),
         positions: 1_000_000,
+        absence: Duration::from_hours(180 * 24),
+        unused: Duration::from_hours(1),
         chunk: 5_000,
+        chunks: 200,
     };
+}
 
-    /// What is older than this, in milliseconds since the epoch, may go.
-    fn oldest(&self, now: i64) -> i64 {
-        now - millis(self.age)
-    }
+/// The time `age` before `now`, both in milliseconds since the epoch.
+fn before(now: i64, age: Duration) -> i64 {
+    now - millis(age)
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -90,16 +105,19 @@ impl Pruner {
     async fn round(&self) -> sqlx::Result<()> {
         let now = self.clock.millis();
         let mut conn = self.journal.0.pool.acquire().await?;
-        let before = log_tail::update_round(&mut conn, now, now - millis(ROUND)).await?;
-        if let Some(before) = before {
+        let round = log_tail::update_round(&mut conn, now, before(now, ROUND)).await?;
+        if let Some(tail) = round {
             log_mark::insert(&mut conn, now).await?;
-            let oldest = self.bounds.oldest(now);
+            let oldest = before(now, self.bounds.age);
             log_tail::update_position(&mut conn, oldest, self.bounds.positions).await?;
             log_mark::delete_before(&mut conn, oldest).await?;
             drop(conn);
             // The tail as it was: every process knows of it since the last round.
-            self.prune_log(before).await?;
-            self.prune_transactions(oldest).await?;
+            self.prune_log(tail, now).await?;
+            for table in Expiring::ALL {
+                self.prune_expired(table, now).await?;
+            }
+            self.sweep_snapshots(now).await?;
             conn = self.journal.0.pool.acquire().await?;
         }
         let tail = log_tail::find(&mut conn).await?.position;
@@ -107,7 +125,8 @@ impl Pruner {
         Ok(())
     }
 
-    async fn prune_log(&self, tail: Tail) -> sqlx::Result<()> {
+    async fn prune_log(&self, tail: Tail, now: i64) -> sqlx::Result<()> {
+        let absent = before(now, self.bounds.absence);
         let mut pruned = tail.pruned;
         while pruned < tail.position {
             let to = Position(tail.position.0.min(pruned.0 + self.bounds.chunk));
@@ -116,24 +135,47 @@ impl Pruner {
                 Updated::Yes => (),
                 Updated::ByAnother => return Ok(()),
             }
-            let rooms = log::delete(&mut tx, pruned, to).await?;
-            current_state::delete_before(&mut tx, &rooms, to).await?;
+            let gone = Gone::of(&log::delete(&mut tx, pruned, to).await?);
+            current_state::delete_before(&mut tx, &gone.rooms, to).await?;
             device_list_change::delete(&mut tx, to).await?;
+            to_device::delete_unwanted(&mut tx, &gone.addressees, absent, self.bounds.chunk)
+                .await?;
+            receipt::delete_overtaken(&mut tx, &gone.read.0, &gone.read.1).await?;
             tx.commit().await?;
             pruned = to;
         }
         Ok(())
     }
+}
 
-    async fn prune_transactions(&self, oldest_ts: i64) -> sqlx::Result<()> {
-        let full = u64::try_from(self.bounds.chunk).unwrap_or(u64::MAX);
-        loop {
-            let mut conn = self.journal.0.pool.acquire().await?;
-            let gone = sent_event::delete_before(&mut conn, oldest_ts, self.bounds.chunk).await?;
-            if gone < full {
-                return Ok(());
+/// What pruned entries of the log told of.
+#[derive(Debug, Default)]
+struct Gone {
+    rooms: Vec<RoomNid>,
+    /// Who got messages to devices.
+    addressees: Vec<UserNid>,
+    /// Where somebody read, and who.
+    read: (Vec<RoomNid>, Vec<UserNid>),
+}
+
+impl Gone {
+    fn of(entries: &[log::Gone]) -> Self {
+        let rooms: BTreeSet<RoomNid> = entries.iter().filter_map(|entry| entry.room).collect();
+        let mut gone = Self {
+            rooms: rooms.into_iter().collect(),
+            ..Self::default()
+        };
+        for entry in entries {
+            match (Kind::from_number(entry.kind), entry.room, entry.user) {
+                (Some(Kind::ToDevice), _, Some(user)) => gone.addressees.push(user),
+                (Some(Kind::Receipt), Some(room), Some(user)) => {
+                    gone.read.0.push(room);
+                    gone.read.1.push(user);
+                }
+                _ => {}
             }
         }
+        gone
     }
 }
 

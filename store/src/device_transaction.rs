@@ -28,20 +28,10 @@ pub enum Inserted {
     Repeated,
 }
 
-/// Adds a transaction unless it is known, and takes some out that are older than `oldest_ts`.
-pub async fn insert(
-    conn: &mut PgConnection,
-    row: Row<'_>,
-    oldest_ts: i64,
-) -> sqlx::Result<Inserted> {
+/// Adds a transaction unless it is known.
+pub async fn insert(conn: &mut PgConnection, row: Row<'_>) -> sqlx::Result<Inserted> {
     let result = sqlx::query!(
-        "WITH old AS (
-             DELETE FROM device_transaction WHERE (user_nid, device_id, action, txn_id) IN (
-                 SELECT user_nid, device_id, action, txn_id FROM device_transaction WHERE created_ts < $6
-                 ORDER BY created_ts LIMIT 20 FOR UPDATE SKIP LOCKED
-             )
-         )
-         INSERT INTO device_transaction (user_nid, device_id, action, txn_id, created_ts)
+        "INSERT INTO device_transaction (user_nid, device_id, action, txn_id, created_ts)
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT DO NOTHING",
         row.user.0,
@@ -49,7 +39,6 @@ pub async fn insert(
         row.action,
         row.txn_id,
         row.created_ts,
-        oldest_ts,
     )
     .execute(conn)
     .await?;
@@ -58,4 +47,21 @@ pub async fn insert(
         0 => Inserted::Repeated,
         _ => Inserted::Yes,
     })
+}
+
+/// Deletes transactions from before `oldest_ts`, the oldest `limit` of them. Gives how many.
+pub async fn delete_before(
+    conn: &mut PgConnection,
+    oldest_ts: i64,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "DELETE FROM device_transaction WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM device_transaction WHERE created_ts < $1 ORDER BY created_ts LIMIT $2))",
+        oldest_ts,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected())
 }

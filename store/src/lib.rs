@@ -55,6 +55,7 @@ pub mod state_key;
 pub mod timeline;
 pub mod to_device;
 pub mod uia_session;
+pub mod unused_snapshot;
 pub mod user_directory;
 pub mod user_event;
 pub mod user_id;

@@ -222,15 +222,27 @@ pub async fn list(
     .await
 }
 
-/// Deletes the rows of `(from, to]`. Gives the rooms that they told of.
+/// What deleted rows told of.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone {
+    /// What they told.
+    pub kind: i16,
+    /// The room, if they have one.
+    pub room: Option<RoomNid>,
+    /// The user, if they have one.
+    pub user: Option<UserNid>,
+}
+
+/// Deletes the rows of `(from, to]`. Gives what they told of, each once.
 pub async fn delete(
     conn: &mut PgConnection,
     from: Position,
     to: Position,
-) -> sqlx::Result<Vec<RoomNid>> {
-    sqlx::query_scalar!(
-        r#"WITH gone AS (DELETE FROM log WHERE position > $1 AND position <= $2 RETURNING room_nid)
-           SELECT DISTINCT room_nid AS "room!: RoomNid" FROM gone WHERE room_nid IS NOT NULL"#,
+) -> sqlx::Result<Vec<Gone>> {
+    sqlx::query_as!(
+        Gone,
+        r#"WITH gone AS (DELETE FROM log WHERE position > $1 AND position <= $2 RETURNING kind, room_nid, user_nid)
+           SELECT DISTINCT kind AS "kind!", room_nid AS "room: RoomNid", user_nid AS "user: UserNid" FROM gone"#,
         from.0,
         to.0,
     )

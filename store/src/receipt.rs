@@ -103,3 +103,28 @@ pub async fn list(
     receipts.reverse();
     Ok(receipts)
 }
+
+/// Deletes the receipts of threads that say less than a receipt for the whole room: those of the i-th user in the i-th
+/// room.
+///
+/// Rows that somebody else writes at the moment are left alone, so that nobody waits for anybody.
+pub async fn delete_overtaken(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    users: &[UserNid],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM receipt WHERE ctid = ANY (ARRAY(
+             SELECT of_thread.ctid
+             FROM UNNEST($1::bigint[], $2::bigint[]) AS w (room_nid, user_nid)
+             JOIN receipt of_room USING (room_nid, user_nid)
+             JOIN receipt of_thread USING (room_nid, user_nid, kind)
+             WHERE of_room.thread = '' AND of_thread.thread <> '' AND of_thread.stream_order <= of_room.stream_order
+             FOR UPDATE OF of_thread SKIP LOCKED))",
+        rooms as &[RoomNid],
+        users as &[UserNid],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,4 +1,4 @@
-//! `report`: what users report to the administrators. Each report takes rows out that are older than a year.
+//! `report`: what users report to the administrators.
 
 use hearth_core::{RoomNid, UserNid};
 use sqlx::PgConnection;
@@ -20,19 +20,10 @@ pub struct NewReport<'a> {
     pub created_ts: i64,
 }
 
-/// Adds a report, and takes some out that are older than `oldest_ts`.
-pub async fn insert(
-    conn: &mut PgConnection,
-    report: NewReport<'_>,
-    oldest_ts: i64,
-) -> sqlx::Result<()> {
+/// Adds a report.
+pub async fn insert(conn: &mut PgConnection, report: NewReport<'_>) -> sqlx::Result<()> {
     sqlx::query!(
-        "WITH old AS (
-             DELETE FROM report WHERE nid IN (
-                 SELECT nid FROM report WHERE created_ts < $7 ORDER BY nid LIMIT 20 FOR UPDATE SKIP LOCKED
-             )
-         )
-         INSERT INTO report (reporter_nid, room_nid, event_id, user_nid, reason, created_ts)
+        "INSERT INTO report (reporter_nid, room_nid, event_id, user_nid, reason, created_ts)
          VALUES ($1, $2, $3, $4, $5, $6)",
         report.reporter.0,
         report.room as Option<RoomNid>,
@@ -40,9 +31,26 @@ pub async fn insert(
         report.user as Option<UserNid>,
         report.reason,
         report.created_ts,
-        oldest_ts,
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Deletes those of the first `limit` reports that are from before `oldest_ts`. Gives how many.
+pub async fn delete_before(
+    conn: &mut PgConnection,
+    oldest_ts: i64,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "DELETE FROM report WHERE nid IN (
+             SELECT nid FROM (SELECT nid, created_ts FROM report ORDER BY nid LIMIT $2) first
+             WHERE created_ts < $1)",
+        oldest_ts,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected())
 }

@@ -74,3 +74,16 @@ pub async fn insert(conn: &mut PgConnection, rows: &[&SnapshotRow]) -> sqlx::Res
     .await?;
     Ok(())
 }
+
+/// Lists which of these snapshots exist, and keeps them from being deleted until the transaction ends.
+pub async fn lock_all(
+    conn: &mut PgConnection,
+    nids: &[SnapshotNid],
+) -> sqlx::Result<Vec<SnapshotNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT nid AS "nid: SnapshotNid" FROM snapshot WHERE nid = ANY($1) ORDER BY nid FOR KEY SHARE"#,
+        nids as &[SnapshotNid],
+    )
+    .fetch_all(conn)
+    .await
+}

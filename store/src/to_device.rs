@@ -92,3 +92,28 @@ pub async fn delete_of_devices(
     .await?;
     Ok(())
 }
+
+/// Removes what waits for devices of `users` that are gone, or were not seen since `since_ts`: at most `limit` messages.
+///
+/// A device may go while a message to it is under way.
+pub async fn delete_unwanted(
+    conn: &mut PgConnection,
+    users: &[UserNid],
+    since_ts: i64,
+    limit: i64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM to_device WHERE ctid = ANY (ARRAY(
+             SELECT m.ctid FROM to_device m
+             WHERE m.user_nid = ANY($1) AND NOT EXISTS (
+                 SELECT FROM device d WHERE d.user_nid = m.user_nid AND d.device_id = m.device_id
+                   AND COALESCE(d.last_seen_ts, d.created_ts) >= $2)
+             LIMIT $3))",
+        users as &[UserNid],
+        since_ts,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

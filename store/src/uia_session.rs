@@ -22,16 +22,10 @@ pub struct UiaSessionRow {
     pub expires_ts: i64,
 }
 
-/// Adds a session, and takes some out that expired before `now`.
-pub async fn insert(conn: &mut PgConnection, row: &UiaSessionRow, now: i64) -> sqlx::Result<()> {
+/// Adds a session.
+pub async fn insert(conn: &mut PgConnection, row: &UiaSessionRow) -> sqlx::Result<()> {
     sqlx::query!(
-        "WITH expired AS (
-             DELETE FROM uia_session WHERE session_id IN (
-                 SELECT session_id FROM uia_session WHERE expires_ts < $8
-                 ORDER BY expires_ts LIMIT 20 FOR UPDATE SKIP LOCKED
-             )
-         )
-         INSERT INTO uia_session (session_id, action, user_nid, completed, body, registration_token, expires_ts)
+        "INSERT INTO uia_session (session_id, action, user_nid, completed, body, registration_token, expires_ts)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
         row.session_id,
         row.action,
@@ -40,12 +34,24 @@ pub async fn insert(conn: &mut PgConnection, row: &UiaSessionRow, now: i64) -> s
         row.body,
         row.registration_token,
         row.expires_ts,
-        now,
     )
     .execute(conn)
     .await?;
 
     Ok(())
+}
+
+/// Deletes sessions that expired before `now`, the oldest `limit` of them. Gives how many.
+pub async fn delete_expired(conn: &mut PgConnection, now: i64, limit: i64) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "DELETE FROM uia_session WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM uia_session WHERE expires_ts < $1 ORDER BY expires_ts LIMIT $2))",
+        now,
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected())
 }
 
 /// Returns a session unless it expired before `now`.

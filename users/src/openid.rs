@@ -39,7 +39,7 @@ impl OpenIds {
         let now = self.clock.millis();
         let mut conn = self.pool.acquire().await?;
         let hash = TokenHash::of(&token);
-        openid_token::insert(&mut conn, hash.as_bytes(), user, after(now, LIFETIME), now).await?;
+        openid_token::insert(&mut conn, hash.as_bytes(), user, after(now, LIFETIME)).await?;
         Ok(token)
     }
 

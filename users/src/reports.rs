@@ -11,9 +11,6 @@ use hearth_store::{
 use ruma::{EventId, RoomId, UserId};
 use sqlx::PgPool;
 
-/// How long reports are kept, in milliseconds.
-const KEPT: i64 = 365 * 24 * 60 * 60 * 1_000;
-
 /// The longest reason, in bytes; the rest is cut off.
 const MAX_REASON: usize = 4_096;
 
@@ -135,6 +132,6 @@ impl Reports {
 
     async fn insert(&self, new: NewReport<'_>) -> sqlx::Result<()> {
         let mut conn = self.pool.acquire().await?;
-        report::insert(&mut conn, new, new.created_ts - KEPT).await
+        report::insert(&mut conn, new).await
     }
 }

@@ -28,9 +28,6 @@ const MAX_MESSAGES: usize = 10_000;
 /// The largest content, in bytes.
 const MAX_CONTENT: usize = 64 * 1024;
 
-/// How long a transaction is remembered, in milliseconds.
-const REMEMBERED: i64 = 24 * 60 * 60 * 1_000;
-
 /// What to send to whom.
 pub type Messages =
     BTreeMap<OwnedUserId, BTreeMap<DeviceIdOrAllDevices, Raw<AnyToDeviceEventContent>>>;
@@ -150,7 +147,7 @@ impl ToDevice {
             txn_id: origin.txn_id.as_str(),
             created_ts: now,
         };
-        match device_transaction::insert(&mut tx, row, now - REMEMBERED).await? {
+        match device_transaction::insert(&mut tx, row).await? {
             Inserted::Repeated => return Ok(()),
             Inserted::Yes => {}
         }

@@ -339,7 +339,7 @@ impl Uia {
         row.body = Value::Object(body).to_string();
         row.expires_ts = after(now, LIFETIME);
         let mut conn = self.pool.acquire().await?;
-        uia_session::insert(&mut conn, row, now).await?;
+        uia_session::insert(&mut conn, row).await?;
         Ok(())
     }
 }

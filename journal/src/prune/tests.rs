@@ -2,11 +2,12 @@ use std::time::Duration;
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
-    append,
+    append, device,
     intern::{Blocks, Interner},
-    write::{RoomWrite, TransactionRow, Write},
+    sent_event,
+    write::{ReceiptRow, RoomWrite, SnapshotRow, ToDeviceRow, TransactionRow, Write},
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -17,10 +18,10 @@ const DAY: Duration = Duration::from_hours(24);
 /// Half a year after the epoch.
 const START: u64 = 15_552_000_000;
 
-const ROOM: RoomNid = RoomNid(1);
+pub(super) const ROOM: RoomNid = RoomNid(1);
 
 /// A pruner that keeps a week and so many positions.
-async fn pruner(pool: PgPool, positions: i64) -> Pruner {
+pub(super) async fn pruner(pool: PgPool, positions: i64) -> Pruner {
     let tasks = TaskTracker::new();
     let blocks = Blocks::new(pool.clone());
     let journal = Journal::start(Parts {
@@ -57,7 +58,13 @@ async fn left(journal: &Journal) -> Vec<i64> {
     entries.iter().map(|entry| entry.position.0).collect()
 }
 
-fn room_write(revision: i64) -> RoomWrite {
+/// Makes the room [`ROOM`].
+pub(super) async fn make_room(conn: &mut PgConnection) {
+    let nid = hearth_store::room::insert(conn, "!tea:example.org", "12").await;
+    assert_eq!(nid.unwrap(), Some(ROOM));
+}
+
+pub(super) fn room_write(revision: i64) -> RoomWrite {
     RoomWrite {
         room: ROOM,
         expected_revision: revision,
@@ -71,10 +78,22 @@ fn room_write(revision: i64) -> RoomWrite {
     }
 }
 
-/// Makes `snapshot` the room's current state.
-async fn change(journal: &Journal, revision: i64, snapshot: SnapshotNid) {
+/// A state without entries, as a difference to `parent`.
+pub(super) fn state(nid: i64, parent: Option<i64>) -> SnapshotRow {
+    SnapshotRow {
+        nid: SnapshotNid(nid),
+        room: ROOM,
+        parent: parent.map(SnapshotNid),
+        depth: i32::from(parent.is_some()),
+        delta: vec![1],
+    }
+}
+
+/// Makes `snapshot`, which is new, the room's current state.
+pub(super) async fn change(journal: &Journal, revision: i64, snapshot: i64) {
     let room = RoomWrite {
-        new_state: Some(snapshot),
+        snapshots: vec![state(snapshot, None)],
+        new_state: Some(SnapshotNid(snapshot)),
         ..room_write(revision)
     };
     let write = Write {
@@ -131,16 +150,13 @@ async fn young_positions_stay_however_many_they_are(pool: PgPool) {
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn what_is_current_at_the_tail_stays(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
-    let nid = hearth_store::room::insert(&mut conn, "!tea:example.org", "12")
-        .await
-        .unwrap();
-    assert_eq!(nid, Some(ROOM));
+    make_room(&mut conn).await;
     let pruner = pruner(pool, 1).await;
-    change(&pruner.journal, 0, SnapshotNid(100)).await;
-    change(&pruner.journal, 1, SnapshotNid(200)).await;
+    change(&pruner.journal, 0, 100).await;
+    change(&pruner.journal, 1, 200).await;
     fill(&pruner.journal, 1).await;
     pruner.round().await.unwrap();
-    change(&pruner.journal, 2, SnapshotNid(300)).await;
+    change(&pruner.journal, 2, 300).await;
     for _ in 0..2 {
         pruner.clock.advance(8 * DAY);
         pruner.round().await.unwrap();
@@ -168,7 +184,8 @@ async fn a_pruner_that_fell_asleep_in_its_round_does_nothing_more(pool: PgPool) 
     pruner.clock.advance(ROUND);
     pruner.round().await.unwrap();
 
-    pruner.prune_log(asleep).await.unwrap();
+    let now = pruner.clock.millis();
+    pruner.prune_log(asleep, now).await.unwrap();
 
     let tail = log_tail::find(&mut conn).await.unwrap();
     assert_eq!((tail.position, tail.pruned), (Position(7), Position(7)));
@@ -228,4 +245,84 @@ async fn old_transactions_go(pool: PgPool) {
     let mut left: Vec<usize> = known.into_iter().map(|(index, _)| index).collect();
     left.sort_unstable();
     assert_eq!(left, [3, 4]);
+}
+
+/// Lets everything that was written so far become too old for the log.
+async fn outlive_log(pruner: &Pruner) {
+    fill(&pruner.journal, 1).await;
+    pruner.round().await.unwrap();
+    for _ in 0..2 {
+        pruner.clock.advance(8 * DAY);
+        pruner.round().await.unwrap();
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn messages_to_devices_that_nobody_uses_go(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let pruner = pruner(pool.clone(), 1).await;
+    let now = pruner.clock.millis();
+    let seen = |ago| now - millis(ago);
+    for (device_id, ts) in [("IN USE", now), ("FORGOTTEN", seen(200 * DAY))] {
+        let made = device::insert(&mut conn, UserNid(1), device_id, None, ts).await;
+        assert_eq!(made.unwrap(), device::Inserted::Yes);
+    }
+    let to_device = ["IN USE", "FORGOTTEN", "GONE"].map(|device_id| ToDeviceRow {
+        user: UserNid(1),
+        device_id: device_id.to_owned(),
+        message: "{}".to_owned(),
+    });
+    let write = Write {
+        to_device: to_device.into(),
+        ..Write::default()
+    };
+    pruner.journal.submit(write).await.unwrap();
+
+    outlive_log(&pruner).await;
+
+    let left: Vec<String> = sqlx::query_scalar("SELECT device_id FROM to_device")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(left, ["IN USE"]);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn receipts_of_threads_that_the_room_was_read_beyond_go(pool: PgPool) {
+    let pruner = pruner(pool.clone(), 1).await;
+    let receipt = |kind: &str, thread: &str, order| ReceiptRow {
+        room: ROOM,
+        user: UserNid(1),
+        kind: kind.to_owned(),
+        thread: thread.to_owned(),
+        event_id: "$event".to_owned(),
+        stream_order: Some(order),
+        ts: 0,
+    };
+    let receipts = vec![
+        receipt("m.read", "$old", 3),
+        receipt("m.read", "", 5),
+        receipt("m.read", "$new", 7),
+        receipt("m.read.private", "$old", 3),
+    ];
+    let write = Write {
+        receipts,
+        ..Write::default()
+    };
+    pruner.journal.submit(write).await.unwrap();
+
+    outlive_log(&pruner).await;
+
+    let left: Vec<(String, String)> =
+        sqlx::query_as("SELECT kind, thread FROM receipt ORDER BY kind, thread")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let of = |kind: &str, thread: &str| (kind.to_owned(), thread.to_owned());
+    let kept = [
+        of("m.read", ""),
+        of("m.read", "$new"),
+        of("m.read.private", "$old"),
+    ];
+    assert_eq!(left, kept);
 }

@@ -76,7 +76,7 @@ impl Accounts {
         let expires_ts = after(now, LOGIN_TOKEN_LIFETIME);
         let mut conn = self.0.parts.pool.acquire().await?;
         let hash = TokenHash::of(&token);
-        login_token::insert(&mut conn, hash.as_bytes(), user, expires_ts, now).await?;
+        login_token::insert(&mut conn, hash.as_bytes(), user, expires_ts).await?;
         Ok(token)
     }
 

@@ -173,7 +173,7 @@ impl Accounts {
             expires_ts: after(now, NONCE_LIFETIME),
         };
         let mut conn = self.0.parts.pool.acquire().await?;
-        uia_session::insert(&mut conn, &row, now).await?;
+        uia_session::insert(&mut conn, &row).await?;
         Ok(row.session_id)
     }
 
