@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -39,11 +40,11 @@ impl Postmaster {
     /// The number may belong to another program by now (after a reboot, say), or to a dead process
     /// that nobody has waited for; where there is `/proc`, the working folder tells.
     pub(super) fn is_alive(&self) -> bool {
-        if has_proc() {
-            works_in(&proc(self.pid), &self.cluster)
-        } else {
-            test_kill_process(self.pid).is_ok()
+        if !has_proc() {
+            return test_kill_process(self.pid).is_ok();
         }
+        let process = proc(self.pid);
+        works_in(&process, &self.cluster).unwrap_or_else(|| serves(&title(&process), &self.cluster))
     }
 
     /// Whether `PostgreSQL` would take this dead process for a living one.
@@ -74,7 +75,13 @@ pub(super) fn is_inhabited(cluster: &Path) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
-        .any(|entry| works_in(&entry.path(), cluster))
+        .any(|entry| {
+            let process = entry.path();
+            works_in(&process, cluster).unwrap_or_else(|| {
+                let title = title(&process);
+                serves(&title, cluster) || is_session(&title)
+            })
+        })
 }
 
 fn has_proc() -> bool {
@@ -85,8 +92,31 @@ fn proc(pid: Pid) -> PathBuf {
     PathBuf::from(format!("/proc/{}", pid.as_raw_pid()))
 }
 
-fn works_in(process: &Path, cluster: &Path) -> bool {
-    fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == cluster)
+/// Whether a process works in `cluster`; none when that is not to be known.
+///
+/// In containers root may not look into the processes of other accounts. What they are called, everybody may know.
+fn works_in(process: &Path, cluster: &Path) -> Option<bool> {
+    match fs::read_link(process.join("cwd")) {
+        Ok(cwd) => Some(cwd == cluster),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+        Err(_) => Some(false),
+    }
+}
+
+/// The command line of a process; empty when it is dead.
+fn title(process: &Path) -> Vec<u8> {
+    fs::read(process.join("cmdline")).unwrap_or_default()
+}
+
+/// Whether this is the command line of the main process of `cluster`.
+fn serves(title: &[u8], cluster: &Path) -> bool {
+    let mut arguments = title.split(|byte| *byte == 0);
+    arguments.any(|argument| argument == cluster.as_os_str().as_encoded_bytes())
+}
+
+/// Whether this is how a session of `PostgreSQL` calls itself, of whichever cluster.
+fn is_session(title: &[u8]) -> bool {
+    title.starts_with(b"postgres: ")
 }
 
 /// Reads the process number (line 1) and the folder of the socket (line 5).
@@ -110,5 +140,17 @@ mod tests {
         assert_eq!(parse("4711\n/d/cluster\n"), Some((4711, None)));
         assert_eq!(parse("-4711\n"), Some((4711, None)));
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn a_command_line_tells_the_main_process_from_sessions() {
+        let cluster = Path::new("/d/cluster");
+        let main = b"/usr/lib/postgresql/15/bin/postgres\0-D\0/d/cluster\0";
+
+        assert!(serves(main, cluster));
+        assert!(!serves(main, Path::new("/d")));
+        assert!(!serves(b"", cluster), "a dead process has no command line");
+        assert!(is_session(b"postgres: hearth hearth [local] idle\0"));
+        assert!(!is_session(main));
     }
 }
