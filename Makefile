@@ -23,6 +23,7 @@ test:
 	cargo fmt --all --check
 	scripts/sqlx check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cd complement && python3 -m unittest -q recorder.tests
 	scripts/with-postgres cargo test --locked --workspace
 
 bench:

@@ -1,0 +1,1 @@
+"""Reads the results of Complement, keeps them, and shows them."""
