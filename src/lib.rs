@@ -9,4 +9,5 @@ pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod server;
+mod server_notices;
 pub mod settings;

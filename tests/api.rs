@@ -23,6 +23,7 @@ mod api {
     mod routes;
     mod send;
     mod server;
+    mod server_notices;
     mod spaces;
     mod sync;
     mod sync_filters;

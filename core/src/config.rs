@@ -22,8 +22,8 @@ pub use self::{
     problem::{Place, Problem, Problems},
     sections::{
         Appservice, Contact, Database, Email, Federation, Limits, Listener, Log, LogFormat, Media,
-        Metrics, Policy, Presence, Redis, Registration, Role, Rooms, S3, Storage, Support, Tls,
-        Voip, WellKnown,
+        Metrics, Policy, Presence, Redis, Registration, Role, Rooms, S3, ServerNotices, Storage,
+        Support, Tls, Voip, WellKnown,
     },
     template::template,
     units::{Bind, Rate, Secret, Size, Span},
@@ -73,6 +73,8 @@ pub struct Config {
     pub presence: Presence,
     /// What this process does, among the processes of one server.
     pub roles: Vec<Role>,
+    /// Who tells users something in the server's name; absent means that nobody does.
+    pub server_notices: Option<ServerNotices>,
     /// Bridges and bots that are registered as application services.
     pub appservices: Vec<Appservice>,
 }
@@ -99,6 +101,7 @@ impl Default for Config {
             well_known: WellKnown::default(),
             presence: Presence::default(),
             roles: vec![Role::Http, Role::Background],
+            server_notices: None,
             appservices: Vec::new(),
         }
     }

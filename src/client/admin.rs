@@ -1,5 +1,6 @@
 //! What administrators do to accounts.
 
+mod server_notice;
 mod shared_secret;
 
 use axum::extract::State;
@@ -30,6 +31,7 @@ pub(super) fn api() -> Api<ClientState> {
         .endpoint(lock_user)
         .endpoint(is_user_suspended)
         .endpoint(suspend_user)
+        .merge(server_notice::api())
         .merge(shared_secret::api())
 }
 

@@ -21,7 +21,10 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::parts::{Ground, OwnData, Push, Seen};
-use crate::http::{Drain, RateLimits};
+use crate::{
+    http::{Drain, RateLimits},
+    server_notices::ServerNotices,
+};
 
 /// What the handlers of the client-server API work with. Each takes the two or three parts that it needs.
 #[derive(Clone, Debug, FromRef)]
@@ -92,6 +95,8 @@ pub struct ClientState {
     pub member_profiles: MemberProfiles,
     /// What goes along when a room is replaced.
     pub successions: Successions,
+    /// What the server tells users.
+    pub(crate) server_notices: ServerNotices,
     /// What happens, once it is in memory.
     pub live: Live,
     /// What is new for users.
@@ -141,6 +146,9 @@ impl ClientState {
         let push = Push::start(&pool, &ground, &own, (&tasks, &stop));
         let seen = Seen::start(&pool, &clock, &config, (&tasks, &stop));
         let registration = config.registration.clone();
+        let server_notices =
+            ServerNotices::new((&config, &pool), &ground.rooms, &ground.accounts, &own.tags);
+        server_notices.reserve().await?;
         let sync = start_sync(&pool, &ground, (&seen, &push), (&tasks, &stop));
         let (journal, sessions) = (ground.journal, ground.sessions);
 
@@ -180,6 +188,7 @@ impl ClientState {
             rooms: ground.rooms,
             departures: ground.departures,
             live: ground.live,
+            server_notices,
         })
     }
 }

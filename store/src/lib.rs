@@ -49,6 +49,7 @@ pub mod room_directory;
 pub mod schema;
 pub mod sent_event;
 pub mod sequence;
+pub mod server_notice_room;
 pub mod shared_room;
 pub mod snapshot;
 pub mod state_key;

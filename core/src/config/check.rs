@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, loader: &mut Loader<'_>) {
     check_registration(&config.registration, loader);
     check_limits(&config.limits, loader);
     check_voip(config, loader);
+    check_server_notices(config, loader);
     check_log_level(&config.log.level, loader);
     for (index, contact) in config.support.contacts.iter().enumerate() {
         if contact.matrix_id.is_none() && contact.email_address.is_none() {
@@ -55,6 +56,18 @@ fn check_names(config: &Config, loader: &mut Loader<'_>) {
     }
     if config.roles.is_empty() {
         loader.refuse(&["roles"], "a process without a role does nothing");
+    }
+}
+
+fn check_server_notices(config: &Config, loader: &mut Loader<'_>) {
+    let Some(notices) = &config.server_notices else {
+        return;
+    };
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._=-/+".contains(c);
+    let localpart = &notices.localpart;
+    if !(1..=24).contains(&localpart.len()) || !localpart.chars().all(allowed) {
+        let reason = "1 to 24 of the characters a-z 0-9 . _ = - / + are expected";
+        loader.refuse(&["server_notices", "localpart"], reason);
     }
 }
 

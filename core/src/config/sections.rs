@@ -359,6 +359,24 @@ pub enum Role {
     Background,
 }
 
+/// How the server tells users something (specification, "Server Notices").
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ServerNotices {
+    /// The part of the sender's user id before the colon. The account is made when it is not there.
+    pub localpart: String,
+    /// How the sender is shown.
+    #[serde(default = "server_notices")]
+    pub display_name: String,
+    /// What the rooms of notices are called.
+    #[serde(default = "server_notices")]
+    pub room_name: String,
+}
+
+fn server_notices() -> String {
+    "Server notices".to_owned()
+}
+
 /// A bridge or bot that is registered as an application service.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
