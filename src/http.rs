@@ -24,5 +24,5 @@ pub use self::{
     interactive::Interactive,
     limit::{Action, RateLimits},
     object::Object,
-    ruma::Ruma,
+    ruma::{Ruma, WithBody},
 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_core::{EventNid, Position};
 use hearth_store::{current_state, membership, timeline};
 use ruma::{
-    EventId,
+    EventId, UserId,
     events::{
         StateEventType,
         room::{
@@ -82,13 +82,7 @@ impl Rooms {
         let mut next = newest;
         for _ in 0..MEMBER_EVENTS {
             let Some(event) = next else { break };
-            let (Some(before), Some(key)) = (event.snapshot, event.state_key) else {
-                break;
-            };
-            next = match self.snapshot(before).await?.get(key) {
-                Some(nid) => Some(self.events().get(nid).await?),
-                None => None,
-            };
+            next = self.replaced(&event).await?;
             if next
                 .as_deref()
                 .is_some_and(|before| membership_of(before) == Join)
@@ -97,6 +91,38 @@ impl Rooms {
             }
         }
         Ok(None)
+    }
+
+    /// The event with which the last stay of a user began, as a state knows it.
+    pub async fn start_of_stay(
+        &self,
+        state: &Snapshot,
+        user: &UserId,
+    ) -> sqlx::Result<Option<Arc<RoomEvent>>> {
+        let member = StateEventType::RoomMember;
+        let mut next = self.state_event(state, &member, user.as_str()).await?;
+        let mut first = None;
+        for _ in 0..MEMBER_EVENTS {
+            let Some(event) = next else { break };
+            next = self.replaced(&event).await?;
+            if membership_of(&event) == Join {
+                first = Some(event);
+            } else if first.is_some() {
+                break;
+            }
+        }
+        Ok(first)
+    }
+
+    /// The event in whose place a state event came.
+    async fn replaced(&self, event: &RoomEvent) -> sqlx::Result<Option<Arc<RoomEvent>>> {
+        let (Some(before), Some(key)) = (event.snapshot, event.state_key) else {
+            return Ok(None);
+        };
+        match self.snapshot(before).await?.get(key) {
+            Some(nid) => self.events().get(nid).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The state after an event, as far as that event alone is concerned.

@@ -11,6 +11,13 @@ use ruma::{
 
 use crate::{Rooms, build::Draft, create::object, error::SendError, room::Room};
 
+/// The keys of a member event that rules read: only this server sets them.
+const RULED_KEYS: [&str; 3] = [
+    "membership",
+    "join_authorised_via_users_server",
+    "third_party_invite",
+];
+
 /// A user with the profile that member events show.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -20,6 +27,8 @@ pub struct Member {
     pub display_name: Option<String>,
     /// The avatar, if it is known.
     pub avatar_url: Option<String>,
+    /// More keys that the user wants in the event; they win over the profile.
+    pub more: CanonicalJsonObject,
 }
 
 /// Why a user cannot forget a room, or another membership is not changed.
@@ -54,6 +63,9 @@ impl Member {
         if let Some(avatar) = &self.avatar_url {
             content.insert("avatar_url".to_owned(), avatar.as_str().into());
         }
+        let is_free = |key: &str| !RULED_KEYS.contains(&key);
+        let more = self.more.iter().filter(|(key, _)| is_free(key));
+        content.extend(more.map(|(key, value)| (key.clone(), value.clone())));
         content
     }
 
@@ -82,18 +94,13 @@ impl Member {
 
 impl Rooms {
     /// Lets a local user join a room that this server is in. Who is in it already stays as he is.
-    pub async fn join(
-        &self,
-        room: &Room,
-        member: &Member,
-        reason: Option<&str>,
-    ) -> Result<(), MembershipError> {
+    pub async fn join(&self, room: &Room, member: &Member) -> Result<(), MembershipError> {
         let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
         let now = self.membership(&current.snapshot, &member.user_id).await?;
         if now == MembershipState::Join {
             return Ok(());
         }
-        let mut content = with_reason(member.content("join"), reason);
+        let mut content = member.content("join");
         let snapshot = &current.snapshot;
         if now != MembershipState::Invite
             && self

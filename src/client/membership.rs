@@ -7,7 +7,7 @@ use hearth_rooms::{Room, Rooms};
 use hearth_users::Profiles;
 use http::StatusCode;
 use ruma::{
-    OwnedRoomId, RoomId, RoomOrAliasId, UserId,
+    CanonicalJsonObject, OwnedRoomId, RoomId, RoomOrAliasId, UserId,
     api::{
         client::{
             knock::knock_room,
@@ -27,7 +27,10 @@ use super::{
     room::{Arrivals, member},
     room_error::{no_such_room, not_in_room},
 };
-use crate::http::{Api, ApiError, RateLimits, Ruma, limit::Action};
+use crate::{
+    http::{Api, ApiError, RateLimits, Ruma, WithBody, limit::Action},
+    server_notices::ServerNotices,
+};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
@@ -61,18 +64,11 @@ async fn join_room_by_id(
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
     requester: Requester,
-    Ruma(request): Ruma<join_room_by_id::v3::Request>,
+    WithBody { request, body }: WithBody<join_room_by_id::v3::Request>,
 ) -> Result<Ruma<join_room_by_id::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
-    let reason = request.reason.as_deref();
-    let room_id = join(
-        &arrivals.rooms,
-        &profiles,
-        &requester,
-        &request.room_id,
-        reason,
-    )
-    .await?;
+    let rooms = &arrivals.rooms;
+    let room_id = join(rooms, &profiles, &requester, &request.room_id, body).await?;
     arrivals.take_along(&requester, &room_id).await;
 
     Ok(Ruma(join_room_by_id::v3::Response::new(room_id)))
@@ -84,12 +80,12 @@ async fn join_room_by_id_or_alias(
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
     requester: Requester,
-    Ruma(request): Ruma<join_room_by_id_or_alias::v3::Request>,
+    WithBody { request, body }: WithBody<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Ruma<join_room_by_id_or_alias::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
-    let room_id = resolve(&arrivals.rooms, &request.room_id_or_alias).await?;
-    let reason = request.reason.as_deref();
-    let room_id = join(&arrivals.rooms, &profiles, &requester, &room_id, reason).await?;
+    let rooms = &arrivals.rooms;
+    let room_id = resolve(rooms, &request.room_id_or_alias).await?;
+    let room_id = join(rooms, &profiles, &requester, &room_id, body).await?;
     arrivals.take_along(&requester, &room_id).await;
 
     Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(room_id)))
@@ -118,10 +114,18 @@ async fn knock_room(
 /// `POST /_matrix/client/*/rooms/{roomId}/leave`
 async fn leave_room(
     State(rooms): State<Rooms>,
+    State(notices): State<ServerNotices>,
     requester: Requester,
     Ruma(request): Ruma<leave_room::v3::Request>,
 ) -> Result<Ruma<leave_room::v3::Response>, ApiError> {
     let room = known(&rooms, &request.room_id).await?;
+    if notices.holds(requester.user_id(), &room).await? {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            ErrorKind::CannotLeaveServerNoticeRoom,
+            "an invite to the room of server notices cannot be turned down",
+        ));
+    }
     rooms
         .leave(&room, requester.user_id(), request.reason.as_deref())
         .await?;
@@ -228,17 +232,20 @@ async fn unban_user(
     Ok(Ruma(unban_user::v3::Response::new()))
 }
 
+/// Lets the requester join, with what the body says, the reason among it, in the event.
 async fn join(
     rooms: &Rooms,
     profiles: &Profiles,
     requester: &Requester,
     room_id: &RoomId,
-    reason: Option<&str>,
+    mut body: CanonicalJsonObject,
 ) -> Result<OwnedRoomId, ApiError> {
     requester.refuse_suspended()?;
     let room = known(rooms, room_id).await?;
-    let member = member(rooms, profiles, requester.user_id()).await?;
-    rooms.join(&room, &member, reason).await?;
+    let mut member = member(rooms, profiles, requester.user_id()).await?;
+    body.remove("third_party_signed");
+    member.more = body;
+    rooms.join(&room, &member).await?;
     Ok(room.id.clone())
 }
 

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{
+    extract::{Request, State},
+    middleware::map_request,
+};
 use hearth_core::token::PageToken;
 use hearth_journal::Journal;
 use hearth_rooms::{PageRequest, Relations, RoomEvent, RoomIdField, Rooms, View};
+use http::Uri;
 use ruma::api::{
     Direction,
     client::{filter::LazyLoadOptions, message::get_message_events},
@@ -19,7 +23,24 @@ use crate::http::{Api, ApiError, Ruma};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    Api::new().endpoint(get_message_events)
+    Api::new()
+        .endpoint(get_message_events)
+        .layer(map_request(forwards_unless_said))
+}
+
+/// Adds the direction that peers assume when a client names none; `ruma` wants one.
+async fn forwards_unless_said(mut request: Request) -> Request {
+    let query = request.uri().query().unwrap_or_default();
+    if query.split('&').any(|pair| pair.starts_with("dir=")) {
+        return request;
+    }
+    let with_direction = format!("{}?{query}&dir=f", request.uri().path());
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = with_direction.parse().ok().or(parts.path_and_query);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// `GET /_matrix/client/*/rooms/{roomId}/messages`

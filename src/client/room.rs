@@ -151,6 +151,7 @@ pub(super) async fn member(
         user_id: user.to_owned(),
         display_name: None,
         avatar_url: None,
+        more: CanonicalJsonObject::new(),
     };
     if let Some(nid) = rooms.interner().find_user(user).await? {
         let profile = profiles.list(nid).await?;

@@ -1,17 +1,14 @@
 //! The state of a room, and its members.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::extract::State;
+use axum::{Json, extract::State};
 use hearth_core::token::PageToken;
 use hearth_rooms::{Receiver, Room, RoomEvent, Rooms, Snapshot, View, membership_of};
 use ruma::{
-    OwnedMxcUri,
+    OwnedUserId,
     api::client::{
-        membership::{
-            get_member_events,
-            joined_members::{self, v3::RoomMember},
-        },
+        membership::{get_member_events, joined_members},
         state::{
             get_state_event_for_key::{self, v3::StateEventFormat},
             get_state_events,
@@ -19,7 +16,7 @@ use ruma::{
     },
     events::{TimelineEventType, room::member::MembershipState},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     ClientState,
@@ -99,12 +96,26 @@ async fn get_member_events(
     Ok(Ruma(get_member_events::v3::Response::new(members)))
 }
 
+/// Who is in a room. What a member has not set is `null`, which `ruma` would leave out.
+#[derive(Serialize)]
+struct JoinedMembers {
+    joined: BTreeMap<OwnedUserId, Profile>,
+}
+
+/// How a member is shown.
+#[derive(Default, Deserialize, Serialize)]
+struct Profile {
+    #[serde(rename(serialize = "display_name"))]
+    displayname: Option<String>,
+    avatar_url: Option<String>,
+}
+
 /// `GET /_matrix/client/*/rooms/{roomId}/joined_members`
 async fn joined_members(
     State(rooms): State<Rooms>,
     Reader(reader): Reader,
     Ruma(request): Ruma<joined_members::v3::Request>,
-) -> Result<Ruma<joined_members::v3::Response>, ApiError> {
+) -> Result<Json<JoinedMembers>, ApiError> {
     let (_, view) = view(&rooms, &reader, &request.room_id).await?;
     if view.membership != MembershipState::Join {
         return Err(not_in_room());
@@ -117,12 +128,14 @@ async fn joined_members(
         .filter(|event| membership_of(event) == MembershipState::Join)
         .filter_map(|event| {
             let user = event.pdu.state_key.as_deref()?.try_into().ok()?;
-            Some((user, profile(event)))
+            Some((user, event.pdu.content_as().unwrap_or_default()))
         });
-    Ok(Ruma(joined_members::v3::Response::new(joined.collect())))
+    Ok(Json(JoinedMembers {
+        joined: joined.collect(),
+    }))
 }
 
-/// The state at a token, but not after the reader left.
+/// The state at a token, but not after the reader left, nor before he came when he may not see what was there then.
 async fn state_at(
     rooms: &Rooms,
     room: &Room,
@@ -139,10 +152,15 @@ async fn state_at(
     if view.ceiling.is_some_and(|ceiling| ceiling <= order) {
         return Ok(Arc::clone(&view.state));
     }
-    rooms
-        .state_at(room, reader, order)
-        .await?
-        .ok_or_else(not_in_room)
+    if let Some(state) = rooms.state_at(room, reader, order).await? {
+        return Ok(state);
+    }
+    match rooms.start_of_stay(&view.state, &reader.user_id).await? {
+        Some(arrival) if arrival.stream_order() > Some(order) => {
+            Ok(rooms.state_after(&arrival).await?)
+        }
+        Some(_) | None => Err(not_in_room()),
+    }
 }
 
 /// The member events of a state.
@@ -150,18 +168,4 @@ async fn members(rooms: &Rooms, state: &Snapshot) -> Result<Vec<Arc<RoomEvent>>,
     let mut events = rooms.state_events(state).await?;
     events.retain(|event| event.pdu.kind == TimelineEventType::RoomMember);
     Ok(events)
-}
-
-fn profile(event: &RoomEvent) -> RoomMember {
-    #[derive(Deserialize)]
-    struct Content {
-        displayname: Option<String>,
-        avatar_url: Option<OwnedMxcUri>,
-    }
-    let mut member = RoomMember::default();
-    if let Ok(content) = event.pdu.content_as::<Content>() {
-        member.display_name = content.displayname;
-        member.avatar_url = content.avatar_url;
-    }
-    member
 }

@@ -9,7 +9,11 @@ use http::Method;
 use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder as _};
 use tower::{Layer, Service as TowerService};
 
-use super::{error::ApiError, interactive::Interactive, ruma::Ruma};
+use super::{
+    error::ApiError,
+    interactive::Interactive,
+    ruma::{Ruma, WithBody},
+};
 
 /// How the caller of a route says who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +59,8 @@ pub struct Route {
     pub authentication: Authentication,
 }
 
-/// A handler whose last argument is a request of `ruma`, which says where it is served: [`Ruma`] or [`Interactive`].
+/// A handler whose last argument is a request of `ruma`, which says where it is served: [`Ruma`], [`WithBody`] or
+/// [`Interactive`].
 pub trait Endpoint<Args, S>: Handler<Args, S> {
     /// That request.
     type Request: IncomingRequest;
@@ -66,6 +71,14 @@ macro_rules! endpoints {
         impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* Ruma<R>,), S> for F
         where
             F: Handler<(Mark, $($arg,)* Ruma<R>,), S>,
+            R: IncomingRequest,
+        {
+            type Request = R;
+        }
+
+        impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* WithBody<R>,), S> for F
+        where
+            F: Handler<(Mark, $($arg,)* WithBody<R>,), S>,
             R: IncomingRequest,
         {
             type Request = R;

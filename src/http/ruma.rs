@@ -7,9 +7,12 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
-use ruma::api::{
-    IncomingRequest, IncomingRequestExt as _, OutgoingResponse, OutgoingResponseExt as _,
-    error::ErrorKind, path_builder::PathBuilder as _,
+use ruma::{
+    CanonicalJsonObject,
+    api::{
+        IncomingRequest, IncomingRequestExt as _, OutgoingResponse, OutgoingResponseExt as _,
+        error::ErrorKind, path_builder::PathBuilder as _,
+    },
 };
 
 use super::error::ApiError;
@@ -22,20 +25,46 @@ impl<T: IncomingRequest, S: Send + Sync> FromRequest<S> for Ruma<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let mut args = path_arguments(&mut parts, state).await?;
-        if args.len() + 1 == parameters::<T>() {
-            // The state key is empty, and the path ends before it.
-            args.push(String::new());
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let request = Request::from_parts(parts, body);
-        let (parts, body) = read(request, state).await?;
-
-        T::try_from_http_request(Request::from_parts(parts, &*body), &args)
-            .map(Self)
-            .map_err(ApiError::from)
+        decode(request, state)
+            .await
+            .map(|(request, _)| Self(request))
     }
+}
+
+/// A request with all that its body says, also what `ruma` does not know, as the last argument of a handler.
+#[derive(Clone, Debug)]
+pub struct WithBody<T> {
+    /// The request.
+    pub request: T,
+    /// Its body.
+    pub body: CanonicalJsonObject,
+}
+
+impl<T: IncomingRequest, S: Send + Sync> FromRequest<S> for WithBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (request, body) = decode(request, state).await?;
+        let body = serde_json::from_slice(&body)?;
+        Ok(Self { request, body })
+    }
+}
+
+async fn decode<T: IncomingRequest, S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<(T, Bytes), ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let mut args = path_arguments(&mut parts, state).await?;
+    if args.len() + 1 == parameters::<T>() {
+        // The state key is empty, and the path ends before it.
+        args.push(String::new());
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let request = Request::from_parts(parts, body);
+    let (parts, body) = read(request, state).await?;
+    let request = T::try_from_http_request(Request::from_parts(parts, &*body), &args)?;
+    Ok((request, body))
 }
 
 /// What the path says, decoded.

@@ -58,6 +58,10 @@ pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sql
     plan.joined = joined_rooms(sync, view, members, &plan.all_joined, &before).await?;
     let rooms = sync.rooms().find_by_nids(&left).await?;
     for nid in left {
+        // Another device of the user has to learn of the leave, though he forgot the room at once.
+        if members.rooms[&nid].forgotten && !before.contains(&nid) {
+            continue;
+        }
         let room = rooms.get(&nid);
         if let Some(room) = room.filter(|room| view.filter.rooms.matches_room(&room.id)) {
             let from = view.since.filter(|_| before.contains(&nid));
@@ -114,10 +118,9 @@ async fn joined_rooms(
 
 fn is_recently_left(view: &View<'_>, member: &Member) -> bool {
     [MembershipState::Leave, MembershipState::Ban].contains(&member.membership)
-        && !member.forgotten
         && match view.since {
             Some(since) => member.position > since,
-            None => view.filter.leave == Leave::All,
+            None => view.filter.leave == Leave::All && !member.forgotten,
         }
 }
 

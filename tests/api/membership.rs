@@ -39,6 +39,29 @@ async fn membership(server: &TestServer, user: &User, room: &str, of: &User) -> 
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_joins_may_say_more_but_not_what_rules_read(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    let body = json!({
+        "reason": "tea", "org.example.cups": 2, "displayname": "Bob in here",
+        "membership": "ban", "join_authorised_via_users_server": alice.id,
+    });
+
+    let joined = act(&server, &bob, &room, "join", body).await;
+
+    assert_eq!(joined.0, OK, "{}", joined.1);
+    let path = format!("/rooms/{room}/state/m.room.member/{}", bob.id);
+    let (_, content) = server.get(&alice, &path).await;
+    assert_eq!(
+        content,
+        json!({
+            "membership": "join", "reason": "tea", "org.example.cups": 2, "displayname": "Bob in here",
+        })
+    );
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn who_is_invited_joins_and_leaves(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);

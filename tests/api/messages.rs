@@ -55,6 +55,22 @@ async fn history_is_read_to_its_end_in_both_directions(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn history_is_read_forwards_unless_said(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+
+    let (status, page) = server.messages(&alice, &room, "limit=1").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(page["chunk"][0]["type"], "m.room.create");
+
+    let path = format!("/rooms/{room}/messages");
+    let (status, page) = server.get(&alice, &path).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(page["chunk"][0]["type"], "m.room.create");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn a_page_stops_at_its_second_token(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;

@@ -94,11 +94,7 @@ async fn what_is_no_field_is_refused(pool: PgPool) {
             json!({ "displayname": 7 }),
             "M_INVALID_PARAM",
         ),
-        (
-            "avatar_url",
-            json!({ "avatar_url": "x" }),
-            "M_INVALID_PARAM",
-        ),
+        ("avatar_url", json!({ "avatar_url": 7 }), "M_INVALID_PARAM"),
         ("displayname", json!({ "name": "x" }), "M_MISSING_PARAM"),
         ("displayname", json!([]), "M_BAD_JSON"),
         (&long, json!({ &long: 7 }), "M_KEY_TOO_LARGE"),

@@ -241,6 +241,31 @@ async fn rooms_that_were_left_are_shown_to_who_asks(pool: PgPool) {
     assert_eq!(status, StatusCode::OK);
     let forgotten = server.sync_with(&bob, &all).await;
     assert!(forgotten.get("rooms").is_none(), "{forgotten}");
+    let later = server
+        .sync_with(&bob, &format!("{all}&{}", since(&later)))
+        .await;
+    assert!(later.get("rooms").is_none(), "{later}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_forgets_a_room_at_once_is_still_told_of_the_leave(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.public_room(&alice).await;
+    server.enter(&bob, &room).await;
+    let before = server.sync_with(&bob, "").await;
+
+    server.depart(&bob, &room).await;
+    server
+        .post(&bob, &format!("/rooms/{room}/forget"), json!({}))
+        .await;
+    server.say(&alice, &room, "later").await;
+
+    let after = server.sync_with(&bob, &since(&before)).await;
+    let timeline = &after["rooms"]["leave"][&room]["timeline"]["events"];
+    let timeline = timeline.as_array().unwrap();
+    assert_eq!(timeline.len(), 1, "{after}");
+    assert_eq!(timeline[0]["content"]["membership"], "leave");
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]

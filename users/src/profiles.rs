@@ -2,7 +2,6 @@
 
 use hearth_core::UserNid;
 use hearth_store::{account, profile};
-use ruma::MxcUri;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 
@@ -159,16 +158,13 @@ fn check_value(key: &str, value: &Value) -> Result<(), ProfileError> {
         "displayname" if text.is_none_or(|name| name.len() > MAX_DISPLAY_NAME) => {
             Err(ProfileError::InvalidValue("display name"))
         }
-        "avatar_url" if !text.is_some_and(is_avatar) => {
+        // Peers take any text here, and member events may hold any: readers have to look at it themselves.
+        "avatar_url" if text.is_none_or(|uri| uri.len() > MAX_AVATAR_URL) => {
             Err(ProfileError::InvalidValue("content URI"))
         }
         "m.tz" if !text.is_some_and(is_time_zone) => Err(ProfileError::InvalidValue("time zone")),
         _ => Ok(()),
     }
-}
-
-fn is_avatar(uri: &str) -> bool {
-    uri.len() <= MAX_AVATAR_URL && <&MxcUri>::from(uri).is_valid()
 }
 
 /// Whether `name` looks like one of the IANA database; clients have to expect unknown ones.
