@@ -5,7 +5,7 @@ use ruma::{
     push::{
         Action, ConditionalPushRule, ConditionalPushRuleInit, EventMatchConditionData,
         HighlightTweakValue, PatternedPushRule, PatternedPushRuleInit, PushCondition, Ruleset,
-        SenderNotificationPermissionConditionData, SoundTweakValue, Tweak,
+        ScalarJsonValue, SenderNotificationPermissionConditionData, SoundTweakValue, Tweak,
     },
 };
 
@@ -30,8 +30,25 @@ pub(crate) fn ruleset(user_id: &UserId) -> Ruleset {
             [Some(rule), legacy]
         })
         .flatten()
+        .map(with_patterns)
         .collect();
+    rules.underride = rules.underride.into_iter().map(with_patterns).collect();
     rules
+}
+
+/// Rules for polls find their events by patterns, as clients and peers know these rules; `ruma` has comparisons in them.
+fn with_patterns(mut rule: ConditionalPushRule) -> ConditionalPushRule {
+    if rule.rule_id.starts_with(".org.matrix.msc3930.") {
+        for condition in &mut rule.conditions {
+            if let PushCondition::EventPropertyIs(compared) = condition
+                && let ScalarJsonValue::String(kind) = &compared.value
+            {
+                let pattern = EventMatchConditionData::new(compared.key.clone(), kind.clone());
+                *condition = PushCondition::EventMatch(pattern);
+            }
+        }
+    }
+    rule
 }
 
 fn contains_display_name() -> ConditionalPushRule {

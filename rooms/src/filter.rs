@@ -26,6 +26,7 @@ pub struct Filter {
     not_rooms: HashSet<OwnedRoomId>,
     url: Option<UrlFilter>,
     related_by: RelatedBy,
+    relating: Relating,
     /// How many events at most.
     pub limit: Option<usize>,
     /// Whether members are told only as far as they matter.
@@ -41,6 +42,40 @@ struct RelatedBy {
     related_by_rel_types: Option<Vec<String>>,
 }
 
+/// Wants events that refer to others in some way, or do not (MSC3874).
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Relating {
+    #[serde(alias = "org.matrix.msc3874.rel_types")]
+    rel_types: Option<Vec<String>>,
+    #[serde(default, alias = "org.matrix.msc3874.not_rel_types")]
+    not_rel_types: Vec<String>,
+}
+
+impl Relating {
+    fn is_open(&self) -> bool {
+        self.rel_types.is_none() && self.not_rel_types.is_empty()
+    }
+
+    fn matches(&self, event: &RoomEvent) -> bool {
+        #[derive(Deserialize)]
+        struct Content {
+            #[serde(rename = "m.relates_to")]
+            relates_to: RelatesTo,
+        }
+        #[derive(Deserialize)]
+        struct RelatesTo {
+            rel_type: String,
+        }
+        if self.is_open() {
+            return true;
+        }
+        let kind = event.pdu.content_as::<Content>();
+        let kind = kind.ok().map(|content| content.relates_to.rel_type);
+        let any = |kinds: &[String]| kind.as_ref().is_some_and(|kind| kinds.contains(kind));
+        !any(&self.not_rel_types) && self.rel_types.as_deref().is_none_or(any)
+    }
+}
+
 impl From<&RoomEventFilter> for Filter {
     fn from(filter: &RoomEventFilter) -> Self {
         Self {
@@ -52,6 +87,7 @@ impl From<&RoomEventFilter> for Filter {
             not_rooms: filter.not_rooms.iter().cloned().collect(),
             url: filter.url_filter,
             related_by: RelatedBy::default(),
+            relating: Relating::default(),
             limit: filter
                 .limit
                 .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
@@ -65,6 +101,7 @@ impl Filter {
     pub fn parse(json: &str) -> serde_json::Result<Self> {
         let mut filter = Self::from(&serde_json::from_str::<RoomEventFilter>(json)?);
         filter.related_by = serde_json::from_str(json)?;
+        filter.relating = serde_json::from_str(json)?;
         Ok(filter)
     }
 
@@ -102,6 +139,7 @@ impl Filter {
             && self
                 .url
                 .is_none_or(|wanted| (wanted == UrlFilter::EventsWithUrl) == has_url(event))
+            && self.relating.matches(event)
     }
 
     /// Whether the filter asks for events that others refer to, which only the database knows.
@@ -119,6 +157,7 @@ impl Filter {
             && self.senders.is_none()
             && self.not_senders.is_empty()
             && self.url.is_none()
+            && self.relating.is_open()
             && !self.needs_relations()
     }
 }

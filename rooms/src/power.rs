@@ -36,6 +36,15 @@ impl Powers {
         }
     }
 
+    /// The users whose power has no limit: the creators since room version 12.
+    pub fn unlimited(&self) -> impl Iterator<Item = &UserId> {
+        let unlimited = self.rules.explicitly_privilege_room_creators;
+        self.creators
+            .iter()
+            .filter(move |_| unlimited)
+            .map(AsRef::as_ref)
+    }
+
     /// The power that an action needs.
     #[must_use]
     pub fn needed_to(&self, action: RoomPowerLevelsIntField) -> i64 {

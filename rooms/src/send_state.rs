@@ -4,7 +4,7 @@ use hearth_core::UserNid;
 use hearth_store::{membership, room_alias};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId, UserId,
-    events::{StateEventType, TimelineEventType},
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 
 use crate::{Rooms, build::Draft, error::SendError, room::Room, send::Sent};
@@ -14,20 +14,56 @@ impl Rooms {
     ///
     /// # Errors
     ///
-    /// Besides what [`Rooms::send`] refuses: canonical aliases that do not lead to the room.
+    /// Besides what [`Rooms::send`] refuses: canonical aliases that do not lead to the room, a second creation, power
+    /// levels for those whose power is unlimited.
     pub async fn send_state(
         &self,
         room: &Room,
         sender: &UserId,
-        draft: Draft,
+        mut draft: Draft,
     ) -> Result<Sent, SendError> {
         if draft.kind == TimelineEventType::RoomCreate {
-            return Err(SendError::Forbidden("a room is created once".into()));
+            return Err(SendError::InvalidParam("a room is created once".into()));
+        }
+        if draft.kind == TimelineEventType::RoomMember {
+            // A server sets it, for those who come in by a restricted rule.
+            draft.content.remove("join_authorised_via_users_server");
+        }
+        if draft.kind == TimelineEventType::RoomPowerLevels {
+            self.check_users(room, sender, &draft.content).await?;
         }
         if draft.kind == TimelineEventType::RoomCanonicalAlias {
             self.check_aliases(room, &draft.content).await?;
         }
         self.send(room, sender, draft).await
+    }
+
+    /// Creators whose power is unlimited are given none.
+    async fn check_users(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        content: &CanonicalJsonObject,
+    ) -> Result<(), SendError> {
+        let Some(CanonicalJsonValue::Object(users)) = content.get("users") else {
+            return Ok(());
+        };
+        let Some(current) = self.current(room).await? else {
+            return Ok(());
+        };
+        // Strangers are refused later, and do not learn who the creators are.
+        if self.membership(&current.snapshot, sender).await? != MembershipState::Join {
+            return Ok(());
+        }
+        let powers = self.power(room, &current.snapshot).await?;
+        if powers
+            .unlimited()
+            .any(|user| users.contains_key(user.as_str()))
+        {
+            let reason = "the power of creators is unlimited: they are not among `users`";
+            return Err(SendError::InvalidParam(reason.into()));
+        }
+        Ok(())
     }
 
     /// Every alias that was not there before must lead to the room.

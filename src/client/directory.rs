@@ -3,11 +3,11 @@
 use axum::{Json, extract::State};
 use hearth_rooms::{
     Directory,
-    directory::{Caller, ListError, ListQuery, Publication},
+    directory::{Caller, ListError, ListQuery, PublicRooms, Publication},
 };
 use http::Method;
 use ruma::{
-    OwnedRoomId,
+    OwnedRoomId, UInt,
     api::{
         Metadata as _,
         client::{
@@ -20,6 +20,7 @@ use ruma::{
         path_builder::PathBuilder as _,
     },
 };
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{ClientState, Requester, room_error::no_such_room};
@@ -38,6 +39,35 @@ pub(super) fn api() -> Api<ClientState> {
     })
 }
 
+/// A page of published rooms. `ruma` leaves the join rule of public rooms out, which clients of old miss.
+#[derive(Serialize)]
+struct Page {
+    chunk: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_room_count_estimate: Option<UInt>,
+}
+
+impl Page {
+    fn new(rooms: PublicRooms) -> Result<Self, ApiError> {
+        let mut chunk = Vec::with_capacity(rooms.chunk.len());
+        for room in &rooms.chunk {
+            let mut entry = serde_json::to_value(room).map_err(ApiError::internal)?;
+            entry["join_rule"] = room.join_rule.as_str().into();
+            chunk.push(entry);
+        }
+        Ok(Self {
+            chunk,
+            next_batch: rooms.next_batch,
+            prev_batch: rooms.prev_batch,
+            total_room_count_estimate: rooms.total,
+        })
+    }
+}
+
 /// The requester, as the directory sees him.
 pub(super) fn caller(requester: &Requester) -> Caller<'_> {
     Caller {
@@ -50,7 +80,7 @@ pub(super) fn caller(requester: &Requester) -> Caller<'_> {
 async fn get_public_rooms(
     State(directory): State<Directory>,
     Ruma(request): Ruma<get_public_rooms::v3::Request>,
-) -> Result<Ruma<get_public_rooms::v3::Response>, ApiError> {
+) -> Result<Json<Page>, ApiError> {
     let query = ListQuery {
         limit: request.limit,
         since: request.since,
@@ -61,11 +91,7 @@ async fn get_public_rooms(
         .public_rooms(request.server.as_deref(), &query)
         .await?;
 
-    let mut response = get_public_rooms::v3::Response::new(page.chunk);
-    response.next_batch = page.next_batch;
-    response.prev_batch = page.prev_batch;
-    response.total_room_count_estimate = page.total;
-    Ok(Ruma(response))
+    Ok(Json(Page::new(page)?))
 }
 
 /// `POST /_matrix/client/*/publicRooms`
@@ -73,7 +99,7 @@ async fn get_public_rooms_filtered(
     State(directory): State<Directory>,
     _: Requester,
     Ruma(request): Ruma<get_public_rooms_filtered::v3::Request>,
-) -> Result<Ruma<get_public_rooms_filtered::v3::Response>, ApiError> {
+) -> Result<Json<Page>, ApiError> {
     let query = ListQuery {
         limit: request.limit,
         since: request.since,
@@ -85,12 +111,7 @@ async fn get_public_rooms_filtered(
         .public_rooms(request.server.as_deref(), &query)
         .await?;
 
-    let mut response = get_public_rooms_filtered::v3::Response::new();
-    response.chunk = page.chunk;
-    response.next_batch = page.next_batch;
-    response.prev_batch = page.prev_batch;
-    response.total_room_count_estimate = page.total;
-    Ok(Ruma(response))
+    Ok(Json(Page::new(page)?))
 }
 
 /// `GET /_matrix/client/*/directory/list/room/{roomId}`

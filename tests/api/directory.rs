@@ -230,7 +230,7 @@ async fn a_published_room_is_listed_with_what_it_says_of_itself(pool: PgPool) {
     let expected = json!({
         "room_id": room, "name": "un nom français", "topic": "à la française",
         "canonical_alias": "#tea:example.org", "num_joined_members": 1, "room_type": "m.space",
-        "world_readable": false, "guest_can_join": false,
+        "world_readable": false, "guest_can_join": false, "join_rule": "public",
     });
     assert_eq!(
         page,

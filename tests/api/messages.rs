@@ -284,7 +284,6 @@ async fn a_foreign_token_and_a_bad_filter_are_refused(pool: PgPool) {
         ("dir=b&to=bogus", "M_INVALID_PARAM"),
         ("dir=b&filter=%7B", "M_NOT_JSON"),
         ("dir=x", "M_INVALID_PARAM"),
-        ("limit=5", "M_MISSING_PARAM"),
     ] {
         let (status, body) = server.messages(&alice, &room, query).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
@@ -352,4 +351,40 @@ async fn events_of_ignored_users_are_left_out(pool: PgPool) {
             .iter()
             .any(|event| event["state_key"] == bob.id.as_str())
     );
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_filter_says_how_events_refer_to_others(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let root = server.say(&alice, &room, "root").await;
+    for kind in ["m.thread", "m.reference"] {
+        let content = json!({
+            "msgtype": "m.text", "body": kind, "m.relates_to": { "rel_type": kind, "event_id": root },
+        });
+        server
+            .send_as(&alice, &room, "m.room.message", kind, content)
+            .await;
+    }
+
+    for (filter, wanted) in [
+        (json!({ "rel_types": ["m.thread"] }), &["m.thread"][..]),
+        (
+            json!({ "org.matrix.msc3874.rel_types": ["m.thread", "m.reference"] }),
+            &["m.reference", "m.thread"],
+        ),
+        (
+            json!({ "types": ["m.room.message"], "not_rel_types": ["m.thread"] }),
+            &["m.reference", "root"],
+        ),
+    ] {
+        let query = format!("dir=b&limit=50&filter={}", encode(&filter.to_string()));
+        let (_, body) = server.messages(&alice, &room, &query).await;
+        assert_eq!(
+            bodies(body["chunk"].as_array().unwrap()),
+            wanted,
+            "{filter}"
+        );
+    }
 }

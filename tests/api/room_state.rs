@@ -268,3 +268,50 @@ async fn the_initial_sync_of_a_room_goes_on_with_its_events(pool: PgPool) {
     let (_, body) = server.get(&alice, &path).await;
     assert_eq!(body["chunk"], Value::Null);
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn state_that_contradicts_the_room_is_a_bad_request(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let body = json!({ "room_version": "12", "preset": "public_chat" });
+    let (_, answer) = server.post(&alice, "/createRoom", body).await;
+    let room = answer["room_id"].as_str().unwrap();
+    let levels = json!({ "users": { &alice.id: 100 } });
+
+    for (user, kind, content, status) in [
+        (&alice, "m.room.create", json!({}), StatusCode::BAD_REQUEST),
+        (
+            &alice,
+            "m.room.power_levels",
+            levels.clone(),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            &alice,
+            "m.room.power_levels",
+            json!({ "users": { &bob.id: 100 } }),
+            StatusCode::OK,
+        ),
+        // Strangers do not learn who made the room.
+        (&bob, "m.room.power_levels", levels, StatusCode::FORBIDDEN),
+    ] {
+        let path = format!("/rooms/{room}/state/{kind}/");
+        let (got, body) = server.put(user, &path, content).await;
+        assert_eq!(got, status, "{kind} {body}");
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn members_do_not_say_who_let_them_in(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server.public_room(&alice).await;
+    let path = format!("/rooms/{room}/state/m.room.member/{}", alice.id);
+    let body = json!({ "membership": "join", "join_authorised_via_users_server": "unused" });
+
+    let (status, answer) = server.put(&alice, &path, body).await;
+
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let (_, content) = server.get(&alice, &path).await;
+    assert_eq!(content, json!({ "membership": "join" }));
+}
