@@ -17,7 +17,7 @@ use hearth_store::{
     MIGRATOR,
     intern::{Blocks, Interner},
     room,
-    write::{EventRow, Placement, RoomWrite, Status, TransactionRow, Write},
+    write::{EventRow, Placement, RoomWrite, Source, Status, TransactionRow, Write},
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::task::JoinSet;
@@ -135,6 +135,7 @@ fn message(room: RoomNid, user: UserNid, nid: EventNid, previous: Option<EventNi
         state_key: None,
         depth: nid.0,
         origin_server_ts: 0,
+        source: Source::Made,
         placement: Placement::Live,
         snapshot: None,
         auth: vec![EventNid(1), EventNid(2), EventNid(3)],
@@ -161,6 +162,8 @@ fn message(room: RoomNid, user: UserNid, nid: EventNid, previous: Option<EventNi
             extremities_new: vec![nid],
             memberships: Vec::new(),
             transaction: Some(transaction),
+            redacted: Vec::new(),
+            gaps: Vec::new(),
         }),
         ..Write::default()
     }

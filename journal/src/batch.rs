@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, hash_map::Entry as MapEntry};
 
 use hearth_core::{EventNid, Position, RoomNid, SnapshotNid};
 use hearth_store::{
-    log, room, sent_event, snapshot,
-    write::{RoomWrite, Write},
+    event, log, room, sent_event, snapshot,
+    write::{EventRow, RoomWrite, Source, Write},
 };
 use sqlx::PgConnection;
 
@@ -42,8 +42,9 @@ pub(crate) struct Advance {
 /// Writes `writes` within the caller's transaction.
 ///
 /// A write is lost when the room's revision, with the writes before it in this batch, is not the expected one, when it
-/// is built on a write that was rejected here or before ([`Rejected`]), or when a state that it names is gone. A write whose client transaction made an
-/// event already is a duplicate. These drop out before positions are given; everything else commits or fails with the
+/// is built on a write that was rejected here or before ([`Rejected`]), or when a state that it names is gone. A write
+/// whose client transaction made an event already, or whose received event is stored already, is a duplicate. These
+/// drop out before positions are given; everything else commits or fails with the
 /// transaction.
 pub(crate) async fn write(
     conn: &mut PgConnection,
@@ -52,8 +53,10 @@ pub(crate) async fn write(
     rejected: &Rejected,
 ) -> Result<Batch, Failure> {
     let mut rooms = lock_rooms(conn, writes).await?;
+    let mut known = known_transactions(conn, writes).await?;
+    known.extend(known_events(conn, writes).await?);
     let found = Found {
-        transactions: known_transactions(conn, writes).await?,
+        known,
         states: lock_states(conn, writes, &rooms).await?,
     };
     let mut results = decide(writes, &found, &mut rooms, rejected);
@@ -172,8 +175,8 @@ fn states(write: &RoomWrite) -> impl Iterator<Item = SnapshotNid> {
 
 /// What the database knows about a batch.
 struct Found {
-    /// The events of the writes whose transactions made one already.
-    transactions: HashMap<usize, EventNid>,
+    /// The events of the writes that are duplicates.
+    known: HashMap<usize, EventNid>,
     /// See [`lock_states`].
     states: HashMap<SnapshotNid, bool>,
 }
@@ -182,6 +185,44 @@ impl Found {
     fn lacks_state_of(&self, write: &RoomWrite) -> bool {
         states(write).any(|nid| self.states.get(&nid) == Some(&false))
     }
+}
+
+/// The writes of received events that are stored already, by another process.
+///
+/// The rooms are locked, and an event belongs to a room: nobody can add one meanwhile.
+async fn known_events(
+    conn: &mut PgConnection,
+    writes: &[&Write],
+) -> sqlx::Result<HashMap<usize, EventNid>> {
+    let received: Vec<(usize, &EventRow)> = writes
+        .iter()
+        .enumerate()
+        .flat_map(|(index, write)| received(write).map(move |event| (index, event)))
+        .collect();
+    if received.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<&str> = received.iter().map(|(_, row)| &*row.event_id).collect();
+    let stored = event::list_known(conn, &ids).await?;
+    let stored: HashMap<&str, &event::Known> = stored
+        .iter()
+        .map(|known| (&*known.event_id, known))
+        .collect();
+    let known = received.into_iter().filter_map(|(index, row)| {
+        let known = stored.get(&*row.event_id)?;
+        let is_duplicate = match row.source {
+            Source::Outlier => known.snapshot.is_some(),
+            Source::Made | Source::Received => true,
+        };
+        is_duplicate.then_some((index, known.nid))
+    });
+    Ok(known.collect())
+}
+
+/// The events of a write that others may have stored.
+fn received(write: &Write) -> impl Iterator<Item = &EventRow> {
+    let events = write.room.iter().flat_map(|room| &room.events);
+    events.filter(|event| event.source != Source::Made)
 }
 
 /// A client transaction: user, device, room, action, id.
@@ -208,14 +249,17 @@ fn decide(
     let mut results = Vec::with_capacity(writes.len());
     let mut lost = Rejected::default();
     let mut transactions = HashMap::new();
+    let mut arrived: HashMap<&str, EventNid> = HashMap::new();
     for (index, write) in writes.iter().enumerate() {
         let Some(new) = &write.room else {
             results.push(Ok(Written::NOTHING));
             continue;
         };
-        let twin = key(new).and_then(|key| transactions.get(&key).copied());
+        let twin = key(new)
+            .and_then(|key| transactions.get(&key).copied())
+            .or_else(|| received(write).find_map(|row| arrived.get(&*row.event_id).copied()));
         let result = match (
-            found.transactions.get(&index).copied().or(twin),
+            found.known.get(&index).copied().or(twin),
             rooms.get_mut(&new.room),
         ) {
             (Some(event), _) => Err(WriteError::Duplicate(event)),
@@ -238,6 +282,9 @@ fn decide(
             }
             (Ok(_), ..) => {}
             (Err(_), ..) => lost.add(new),
+        }
+        if result.is_ok() {
+            arrived.extend(received(write).map(|row| (&*row.event_id, row.nid)));
         }
         results.push(result);
     }

@@ -8,8 +8,8 @@ pub enum WriteError {
     /// The room's current state is not the one that the events were authorised against; build them again.
     #[error("the room changed meanwhile")]
     Lost,
-    /// The client's transaction made this event already.
-    #[error("the transaction made an event already")]
+    /// The client's transaction made this event already, or the received event is stored already.
+    #[error("the event is stored already")]
     Duplicate(EventNid),
     /// Too much waits to be written, or the server stops.
     #[error("too much waits to be written")]

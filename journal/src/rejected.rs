@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use hearth_store::write::{Redacts, RoomWrite};
+use hearth_store::write::{Redacts, RoomWrite, Source};
 
 /// How many numbers each half of a [`Recent`] holds at the most.
 const HALF: usize = 20_000;
@@ -24,10 +24,13 @@ pub(crate) struct Rejected {
 }
 
 impl Rejected {
-    /// Takes note of a write that will never be.
+    /// Takes note of a write that will never be. An outlier in it is there nevertheless, under its number, and may come
+    /// again: who writes its place waits for the answer before anything is built on it.
     pub(crate) fn add(&mut self, write: &RoomWrite) {
         for event in &write.events {
-            self.events.add(event.nid.0);
+            if event.source != Source::Outlier {
+                self.events.add(event.nid.0);
+            }
         }
         for snapshot in &write.snapshots {
             self.snapshots.add(snapshot.nid.0);

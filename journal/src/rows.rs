@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use hearth_core::{EventNid, Position, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
     account_data, append, current_state, device_list_change, event, log, membership,
-    pending_redaction, receipt, relation, room, sent_event, snapshot, to_device,
+    missing_previous, pending_redaction, receipt, relation, room, sent_event, snapshot, to_device,
     write::{
-        AccountDataRow, EventRow, MembershipRow, Placement, ReceiptRow, Redacts, RoomWrite,
-        SnapshotRow, ToDeviceRow, Write,
+        AccountDataRow, EventRow, Gap, MembershipRow, Placement, ReceiptRow, Redacts, RoomWrite,
+        SnapshotRow, Source, ToDeviceRow, Write,
     },
 };
 use sqlx::PgConnection;
@@ -30,9 +30,7 @@ pub(crate) fn transaction(write: &RoomWrite) -> Option<sent_event::Row<'_>> {
 /// How many positions a write takes.
 pub(crate) fn count(write: &Write) -> i64 {
     let room = write.room.as_ref().map_or(0, |room| {
-        let live = live_events(room).count();
-        // A new state without a live event is an entry of its own.
-        live + usize::from(live == 0 && room.new_state.is_some())
+        live_events(room).count() + usize::from(has_entry_of_state(room))
     });
     let count = room
         + write.receipts.len()
@@ -49,6 +47,18 @@ fn live_events(room: &RoomWrite) -> impl Iterator<Item = &EventRow> {
         .filter(|event| event.placement == Placement::Live)
 }
 
+/// Whether the new state of a write is an entry of its own: when no entry of an event tells of it, or not of all the
+/// memberships that changed.
+fn has_entry_of_state(room: &RoomWrite) -> bool {
+    let told = |nid: EventNid| live_events(room).any(|event| event.nid == nid);
+    room.new_state.is_some()
+        && (!live_events(room).any(|event| event.state_key.is_some())
+            || !room
+                .memberships
+                .iter()
+                .all(|row| row.event.is_some_and(told)))
+}
+
 /// The rows of a batch with their positions.
 ///
 /// What is upserted is folded by its key: a key twice in one statement fails the statement.
@@ -58,6 +68,11 @@ pub(crate) struct Rows<'a> {
     pub entries: Vec<Entry>,
     last: i64,
     events: Vec<event::Placed<'a>>,
+    /// Outliers that get their place.
+    placed: Vec<event::Placed<'a>>,
+    /// The ids of received events that have their place now.
+    arrived: Vec<&'a str>,
+    gaps: Vec<(RoomNid, &'a Gap)>,
     relations: Vec<relation::Row<'a>>,
     redacted: (Vec<EventNid>, Vec<EventNid>),
     pending: (Vec<&'a str>, Vec<EventNid>),
@@ -141,13 +156,19 @@ impl<'a> Rows<'a> {
             self.add_event(row, stream_order);
         }
         if let Some(snapshot) = room.new_state {
-            if places.is_empty() {
+            if has_entry_of_state(room) {
                 self.entry(Kind::State, Some(room.room), None, None);
             }
             self.states.0.push(room.room);
             self.states.1.push(Position(self.last));
             self.states.2.push(snapshot);
         }
+        for (target, redaction) in &room.redacted {
+            self.redacted.0.push(*target);
+            self.redacted.1.push(*redaction);
+        }
+        self.gaps
+            .extend(room.gaps.iter().map(|gap| (room.room, gap)));
         self.snapshots.extend(&room.snapshots);
         self.transactions.extend(transaction(room));
         for row in &room.memberships {
@@ -159,7 +180,14 @@ impl<'a> Rows<'a> {
     }
 
     fn add_event(&mut self, row: &'a EventRow, stream_order: Option<i64>) {
-        self.events.push(event::Placed { row, stream_order });
+        let placed = event::Placed { row, stream_order };
+        match row.source {
+            Source::Made | Source::Received => self.events.push(placed),
+            Source::Outlier => self.placed.push(placed),
+        }
+        if row.source != Source::Made && row.snapshot.is_some() {
+            self.arrived.push(&row.event_id);
+        }
         if let (Some((parent, rel_type)), Some(stream_order)) = (&row.relation, stream_order) {
             self.relations.push(relation::Row {
                 room: row.room,
@@ -217,6 +245,7 @@ impl<'a> Rows<'a> {
             rooms: &changed,
         };
         append::insert(conn, rows).await?;
+        self.insert_received(conn).await?;
         if !self.relations.is_empty() {
             relation::insert(conn, &self.relations).await?;
         }
@@ -233,6 +262,21 @@ impl<'a> Rows<'a> {
             current_state::insert(conn, &self.states.0, &self.states.1, &self.states.2).await?;
         }
         self.insert_of_users(conn).await
+    }
+
+    /// What only received events have.
+    async fn insert_received(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        if !self.placed.is_empty() {
+            event::update_placed(conn, &self.placed).await?;
+        }
+        if !self.arrived.is_empty() {
+            missing_previous::delete(conn, &self.arrived).await?;
+            pending_redaction::delete(conn, &self.arrived).await?;
+        }
+        if !self.gaps.is_empty() {
+            missing_previous::insert(conn, &self.gaps).await?;
+        }
+        Ok(())
     }
 
     async fn insert_of_users(&self, conn: &mut PgConnection) -> sqlx::Result<()> {

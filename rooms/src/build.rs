@@ -1,11 +1,11 @@
-//! Building events: what a room's next event refers to, who may send it, and the rows that it becomes.
+//! Building events: what a room's next event refers to and who may send it.
 
 use std::{collections::HashMap, sync::Arc};
 
-use hearth_core::{EventNid, Pdu, StateKeyNid, UserNid};
-use hearth_store::write::{EventRow, MembershipRow, Placement, Redacts, RoomWrite, Status};
+use hearth_core::{EventNid, Pdu, StateKeyNid};
+use hearth_store::write::Redacts;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, UserId,
     events::{StateEventType, TimelineEventType},
     signatures::hash_and_sign_event,
     state_res::{
@@ -13,82 +13,22 @@ use ruma::{
         check_state_independent_auth_rules,
     },
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Rooms,
+    changes::{Changes, References, event_row},
+    draft::Draft,
     error::SendError,
     event::RoomEvent,
-    room::{Extremity, Head, Room},
-    stripped,
+    merge::After,
+    room::Extremity,
+    snapshot::Snapshot,
 };
 
 /// How many extremities a new event merges.
 const MERGED: usize = 10;
 
-/// An event as its sender thinks of it.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// The event type.
-    pub kind: TimelineEventType,
-    /// Present on state events.
-    pub state_key: Option<String>,
-    /// The content.
-    pub content: CanonicalJsonObject,
-    /// What a redaction redacts.
-    pub redacts: Option<OwnedEventId>,
-    /// When it was made, if not now (application services).
-    pub timestamp: Option<MilliSecondsSinceUnixEpoch>,
-    /// The state event that it must replace: another one in its place means that somebody was faster.
-    pub replaces: Option<EventNid>,
-}
-
-impl Draft {
-    /// A state event.
-    #[must_use]
-    pub fn state(
-        kind: impl Into<TimelineEventType>,
-        state_key: impl Into<String>,
-        content: CanonicalJsonObject,
-    ) -> Self {
-        Self {
-            kind: kind.into(),
-            state_key: Some(state_key.into()),
-            content,
-            redacts: None,
-            timestamp: None,
-            replaces: None,
-        }
-    }
-
-    /// A message event.
-    #[must_use]
-    pub fn message(kind: impl Into<TimelineEventType>, content: CanonicalJsonObject) -> Self {
-        Self {
-            kind: kind.into(),
-            state_key: None,
-            content,
-            redacts: None,
-            timestamp: None,
-            replaces: None,
-        }
-    }
-}
-
-/// Builds events on a room's head, one on the other, and collects the rows for one write.
-pub(crate) struct Builder<'a> {
-    rooms: &'a Rooms,
-    room: &'a Room,
-    /// The head with everything built so far.
-    pub head: Head,
-    /// The rows of everything built so far.
-    pub write: RoomWrite,
-    /// The events built so far.
-    pub made: Vec<Arc<RoomEvent>>,
-}
-
-/// What [`Builder::append`] did.
+/// What [`Changes::append`] did.
 pub(crate) enum Appended {
     /// The event is new.
     New(Arc<RoomEvent>),
@@ -99,28 +39,25 @@ pub(crate) enum Appended {
 /// The state events that an event's authorisation looks at.
 pub(crate) type AuthState = HashMap<(StateEventType, String), Arc<RoomEvent>>;
 
-impl<'a> Builder<'a> {
-    pub(crate) fn new(rooms: &'a Rooms, room: &'a Room, head: Head) -> Self {
-        let write = RoomWrite {
-            room: room.nid,
-            expected_revision: head.revision,
-            events: Vec::new(),
-            snapshots: Vec::new(),
-            new_state: None,
-            extremities_gone: Vec::new(),
-            extremities_new: Vec::new(),
-            memberships: Vec::new(),
-            transaction: None,
-        };
+/// What an event is built on.
+pub(crate) struct Base {
+    /// The events before it.
+    previous: Vec<Extremity>,
+    /// The state before it.
+    pub(crate) before: Arc<Snapshot>,
+}
+
+impl Base {
+    /// The base of a room's first event.
+    pub(crate) fn nothing() -> Self {
         Self {
-            rooms,
-            room,
-            head,
-            write,
-            made: Vec::new(),
+            previous: Vec::new(),
+            before: Arc::new(Snapshot::empty()),
         }
     }
+}
 
+impl Changes<'_> {
     /// Builds, authorises and signs an event on top of what there is.
     pub(crate) async fn append(
         &mut self,
@@ -143,10 +80,11 @@ impl<'a> Builder<'a> {
         if let Some(event) = self.unchanged(sender, state_key, &draft).await? {
             return Ok(Appended::Unchanged(event));
         }
-        let redacts = self.redaction_target(sender, &draft).await?;
+        let base = self.base().await?;
+        let redacts = self.redaction_target(sender, &draft, &base.before).await?;
         let content = RawValue::from_string(serde_json::to_string(&draft.content)?)?;
-        let auth = self.auth_state(sender, &draft, &content).await?;
-        let (pdu, auth_nids) = self.build(sender, draft, &auth)?;
+        let auth = self.auth_state(sender, &draft, &content, &base).await?;
+        let (pdu, auth_nids) = self.build(sender, draft, &auth, &base)?;
         self.authorise(&pdu, &auth)?;
         let nid = self.rooms.blocks().event().await?;
         let refs = References {
@@ -154,10 +92,27 @@ impl<'a> Builder<'a> {
             auth: auth_nids,
             redacts,
         };
-        let row = self.row(nid, &pdu, sender_nid, refs);
+        let row = event_row((self.room, nid), &pdu, sender_nid, &base.before, refs);
         let event = Arc::new(RoomEvent::new(&row, pdu));
-        self.apply(row, &event).await?;
+        self.add(row, &event).await;
+        let previous: Vec<EventNid> = base.previous.iter().map(|e| e.nid).collect();
+        self.advance(&event, base.before, &previous).await?;
         Ok(Appended::New(event))
+    }
+
+    /// What the next event is built on: it merges the newest extremities.
+    pub(crate) async fn base(&mut self) -> Result<Base, SendError> {
+        let mut previous = self.head.extremities.clone();
+        if previous.len() <= 1 {
+            let before = Arc::clone(&self.head.snapshot);
+            return Ok(Base { previous, before });
+        }
+        previous.sort_by_key(|extremity| -extremity.depth);
+        previous.truncate(MERGED);
+        let states: Vec<After> = previous.iter().map(|e| e.after.clone()).collect();
+        let merged = self.rooms.merge(self.room, &states).await?;
+        let before = self.store(merged).await?;
+        Ok(Base { previous, before })
     }
 
     /// The state event that says the same already, if there is one.
@@ -185,6 +140,7 @@ impl<'a> Builder<'a> {
         sender: &UserId,
         draft: &Draft,
         content: &RawValue,
+        base: &Base,
     ) -> Result<AuthState, SendError> {
         let rules = &self.room.rules.authorization;
         let mut types = auth_types_for_event(
@@ -202,7 +158,7 @@ impl<'a> Builder<'a> {
         {
             types.push((StateEventType::RoomCreate, String::new()));
         }
-        Ok(self.rooms.state_subset(&self.head.snapshot, types).await?)
+        Ok(self.rooms.state_subset(&base.before, types).await?)
     }
 
     /// Refers, hashes and signs.
@@ -211,6 +167,7 @@ impl<'a> Builder<'a> {
         sender: &UserId,
         draft: Draft,
         auth: &AuthState,
+        base: &Base,
     ) -> Result<(Pdu, Vec<EventNid>), SendError> {
         let rules = &self.room.rules;
         let allowed = auth.values().filter(|event| {
@@ -220,14 +177,9 @@ impl<'a> Builder<'a> {
         let (cited, numbers): (Vec<CanonicalJsonValue>, Vec<EventNid>) = allowed
             .map(|event| (id_value(&event.pdu.event_id), event.nid))
             .unzip();
-        let mut newest = self.head.extremities.clone();
-        newest.sort_by_key(|extremity| -extremity.depth);
-        let prev_ids = newest.iter().take(MERGED).map(|e| id_value(&e.event_id));
-        let depth = newest
-            .first()
-            .map_or(0, |e| e.depth)
-            .saturating_add(1)
-            .min(MAX_DEPTH);
+        let prev_ids = base.previous.iter().map(|e| id_value(&e.event_id));
+        let depths = base.previous.iter().map(|e| e.depth);
+        let depth = depths.max().unwrap_or(0).saturating_add(1).min(MAX_DEPTH);
 
         let mut object = CanonicalJsonObject::new();
         let mut put = |key: &str, value: CanonicalJsonValue| object.insert(key.to_owned(), value);
@@ -281,103 +233,12 @@ impl<'a> Builder<'a> {
         check_state_dependent_auth_rules(rules, pdu, by_key).map_err(SendError::Forbidden)
     }
 
-    fn row(&self, nid: EventNid, pdu: &Pdu, sender: UserNid, refs: References) -> EventRow {
-        EventRow {
-            nid,
-            room: self.room.nid,
-            event_id: pdu.event_id.to_string(),
-            sender,
-            kind: pdu.kind.to_string(),
-            state_key: refs.state_key,
-            depth: pdu.depth,
-            origin_server_ts: i64::try_from(u64::from(pdu.origin_server_ts.get()))
-                .unwrap_or(i64::MAX),
-            placement: Placement::Live,
-            snapshot: Some(self.head.snapshot.nid),
-            auth: refs.auth,
-            status: Status::Accepted,
-            json: pdu.json.get().to_owned(),
-            relation: relation(&pdu.content),
-            redacts: refs.redacts,
-        }
-    }
-
-    /// Puts a built event on the head.
-    async fn apply(&mut self, row: EventRow, event: &Arc<RoomEvent>) -> Result<(), SendError> {
-        let merged: Vec<EventNid> = {
-            let mut newest = self.head.extremities.clone();
-            newest.sort_by_key(|extremity| -extremity.depth);
-            newest
-                .iter()
-                .take(MERGED)
-                .map(|extremity| extremity.nid)
-                .collect()
-        };
-        self.head
-            .extremities
-            .retain(|extremity| !merged.contains(&extremity.nid));
-        let own: Vec<EventNid> = self.made.iter().map(|event| event.nid).collect();
-        self.write
-            .extremities_gone
-            .extend(merged.into_iter().filter(|nid| !own.contains(nid)));
-        self.write.extremities_new = vec![event.nid];
-        self.head.extremities.push(Extremity {
-            nid: event.nid,
-            event_id: event.pdu.event_id.clone(),
-            depth: event.pdu.depth,
-        });
-        if let Some(key) = event.state_key {
-            let mut map = self.head.snapshot.map.clone();
-            map.insert(key, event.nid);
-            let nid = self.rooms.blocks().snapshot().await?;
-            let (snapshot, row) = self.head.snapshot.successor(nid, self.room.nid, map);
-            if self.write.new_state.is_none() {
-                self.head.revision += 1;
-            }
-            self.head.snapshot = Arc::new(snapshot);
-            self.write.snapshots.push(row);
-            self.write.new_state = Some(nid);
-        }
-        self.write.events.push(row);
-        self.made.push(Arc::clone(event));
-        self.rooms.events().remember(Arc::clone(event)).await;
-        if event.pdu.kind == TimelineEventType::RoomMember {
-            let row = self.membership(event).await?;
-            self.write.memberships.push(row);
-        }
-        Ok(())
-    }
-
-    async fn membership(&self, event: &RoomEvent) -> Result<MembershipRow, SendError> {
-        let user =
-            UserId::parse(event.pdu.state_key.as_deref().unwrap_or_default()).map_err(|_| {
-                SendError::BadEvent("the state key of a member event is a user id".into())
-            })?;
-        let content: MemberContent = event.pdu.content_as()?;
-        let stripped = match content.membership.as_str() {
-            "invite" | "knock" => {
-                Some(stripped::for_member(self.rooms, &self.head.snapshot, event).await?)
-            }
-            _ => None,
-        };
-        Ok(MembershipRow {
-            user: self.rooms.interner().user(&user).await?,
-            room: self.room.nid,
-            membership: content.membership,
-            event: Some(event.nid),
-            sender: event.sender,
-            stripped,
-            forgotten: false,
-            display_name: content.displayname,
-            avatar_url: content.avatar_url,
-        })
-    }
-
     /// What a redaction redacts, if the sender may.
     async fn redaction_target(
         &self,
         sender: &UserId,
         draft: &Draft,
+        before: &Snapshot,
     ) -> Result<Option<Redacts>, SendError> {
         let (TimelineEventType::RoomRedaction, Some(target)) = (&draft.kind, &draft.redacts) else {
             return Ok(None);
@@ -391,7 +252,7 @@ impl<'a> Builder<'a> {
             return Err(SendError::UnknownTarget);
         }
         if target.pdu.sender != sender {
-            let powers = self.rooms.power(self.room, &self.head.snapshot).await?;
+            let powers = self.rooms.power(self.room, before).await?;
             if !powers.may_redact(sender) {
                 return Err(SendError::Forbidden(
                     "only its sender or a moderator may redact an event".into(),
@@ -402,47 +263,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// What an event refers to, as numbers.
-struct References {
-    state_key: Option<StateKeyNid>,
-    auth: Vec<EventNid>,
-    redacts: Option<Redacts>,
-}
-
 /// The largest depth that canonical JSON can hold.
 const MAX_DEPTH: i64 = (1 << 53) - 1;
-
-#[derive(Deserialize)]
-struct MemberContent {
-    membership: String,
-    #[serde(default, deserialize_with = "lenient")]
-    displayname: Option<String>,
-    #[serde(default, deserialize_with = "lenient")]
-    avatar_url: Option<String>,
-}
-
-/// Reads a string; anything else is none.
-fn lenient<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
-    let value = serde_json::Value::deserialize(value)?;
-    Ok(value.as_str().map(ToOwned::to_owned))
-}
-
-#[derive(Deserialize)]
-struct RelatesTo {
-    rel_type: String,
-    event_id: String,
-}
-
-/// The relation that an event's content declares.
-pub(crate) fn relation(content: &RawValue) -> Option<(String, String)> {
-    #[derive(Deserialize)]
-    struct Content {
-        #[serde(rename = "m.relates_to")]
-        relates_to: RelatesTo,
-    }
-    let Content { relates_to } = serde_json::from_str(content.get()).ok()?;
-    Some((relates_to.event_id, relates_to.rel_type))
-}
 
 fn id_value(id: &ruma::EventId) -> CanonicalJsonValue {
     CanonicalJsonValue::String(id.as_str().to_owned())

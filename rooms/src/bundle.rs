@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
     Rooms,
-    build::relation,
+    changes::relation,
     client_event::{ClientEvent, Receiver, RoomIdField},
     event::RoomEvent,
 };

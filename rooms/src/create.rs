@@ -13,7 +13,9 @@ use ruma::{
 
 use crate::{
     Rooms,
-    build::{AuthState, Builder, Draft},
+    build::{AuthState, Base},
+    changes::Changes,
+    draft::Draft,
     error::SendError,
     membership::Member,
     room::{Current, Head, Room},
@@ -107,11 +109,11 @@ impl Rooms {
         let (room_id, create) = self.new_room(creation, &rules).await?;
         let room = self.find(&room_id).await?.ok_or(SendError::UnknownRoom)?;
 
-        let mut builder = Builder::new(self, &room, Head::empty());
+        let mut changes = Changes::new(self, &room, Head::empty());
         for (sender, draft) in creation.drafts(&rules, create) {
-            builder.append(&sender, draft).await?;
+            changes.append(&sender, draft).await?;
         }
-        self.commit_new(creation, &room, builder).await?;
+        self.commit_new(creation, &room, changes).await?;
         Ok(room_id)
     }
 
@@ -162,9 +164,10 @@ impl Rooms {
             published: false,
         };
         let nowhere = Room::new(&row, 0)?;
-        let builder = Builder::new(self, &nowhere, Head::empty());
-        let (pdu, _) =
-            builder.build(&creation.creator.user_id, create.clone(), &AuthState::new())?;
+        let changes = Changes::new(self, &nowhere, Head::empty());
+        let sender = &creation.creator.user_id;
+        let nothing = (AuthState::new(), Base::nothing());
+        let (pdu, _) = changes.build(sender, create.clone(), &nothing.0, &nothing.1)?;
         Ok(pdu.room_id)
     }
 
@@ -172,11 +175,11 @@ impl Rooms {
         &self,
         creation: &Creation,
         room: &Room,
-        builder: Builder<'_>,
+        changes: Changes<'_>,
     ) -> Result<(), CreateError> {
-        let Builder {
+        let Changes {
             head, write, made, ..
-        } = builder;
+        } = changes;
         let mut tx = self.pool().begin().await?;
         if let Some(alias) = &creation.alias {
             let creator = self.interner().user(&creation.creator.user_id).await?;

@@ -4,23 +4,37 @@
 //! outside of rooms is in `users/`; who is told about what happened is decided above.
 
 mod access;
+mod acl;
 mod auth_chain;
+mod authorise;
 mod build;
 mod bundle;
+mod changes;
 pub mod client_event;
+mod commit;
+mod conflict;
 mod create;
 mod departures;
 pub mod directory;
+mod draft;
 pub mod error;
 pub mod event;
 pub mod filter;
+mod gaps;
+pub mod incoming;
 mod live;
 mod member_profiles;
 mod membership;
+mod merge;
+mod outliers;
 pub mod peers;
+mod policy;
 mod power;
+mod receipt;
+mod receive;
 mod related;
 pub mod residents;
+mod resolve;
 mod restricted;
 mod room;
 mod send;
@@ -51,19 +65,21 @@ use tokio_util::task::TaskTracker;
 pub use self::{
     access::View,
     auth_chain::AuthChainError,
-    build::Draft,
     client_event::{ClientEvent, Receiver, RoomIdField},
     create::{CreateError, Creation, Preset, topic_content},
     departures::Departures,
     directory::Directory,
+    draft::Draft,
     error::SendError,
     event::{Events, RoomEvent},
     filter::Filter,
+    incoming::{Incoming, Malformed, Verified},
     live::Live,
     member_profiles::MemberProfiles,
     membership::{Member, MembershipError},
     peers::Peers,
     power::Powers,
+    receive::{ReceiveError, Received},
     related::{LEVELS, Participation, RelatedRequest, ThreadsRequest},
     residents::Residents,
     restricted::JoinRule,
@@ -91,6 +107,8 @@ struct Inner {
     by_id: Cache<OwnedRoomId, RoomNid>,
     by_nid: Cache<RoomNid, Arc<Room>>,
     transactions: send::Transactions,
+    merged: merge::MergedStates,
+    auth_edges: resolve::AuthEdges,
 }
 
 /// What [`Rooms`] is made of.
@@ -129,6 +147,8 @@ impl Rooms {
             by_id: Cache::new(CACHED_ROOMS),
             by_nid: Cache::new(CACHED_ROOMS),
             transactions: send::Transactions::default(),
+            merged: merge::MergedStates::default(),
+            auth_edges: resolve::AuthEdges::default(),
         }))
     }
 
@@ -239,5 +259,13 @@ impl Rooms {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.parts.clock
+    }
+
+    pub(crate) fn peers(&self) -> &dyn Peers {
+        self.0.parts.peers.as_ref()
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.parts.tasks
     }
 }

@@ -83,7 +83,12 @@ impl Rooms {
         let Some(nid) = entry.event else {
             return Ok(());
         };
-        let event = self.events().get(nid).await?;
+        let mut event = self.events().get(nid).await?;
+        if event.snapshot.is_none() {
+            // It was an outlier when it was read.
+            self.events().forget(nid).await;
+            event = self.events().get(nid).await?;
+        }
         event.place(entry.position.0);
         if let Some(current) = room.expected(nid) {
             self.snapshots()
@@ -123,6 +128,8 @@ impl Rooms {
         self.0.events.forget_all();
         self.0.snapshots.forget_all();
         self.0.transactions.forget_all();
+        self.0.merged.forget_all();
+        self.0.auth_edges.forget_all();
     }
 
     /// Forgets what may be out of date after announcements were missed.

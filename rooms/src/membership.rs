@@ -9,7 +9,7 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use crate::{Rooms, build::Draft, create::object, error::SendError, room::Room};
+use crate::{Rooms, create::object, draft::Draft, error::SendError, room::Room};
 
 /// The keys of a member event that rules read: only this server sets them.
 const RULED_KEYS: [&str; 3] = [

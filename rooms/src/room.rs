@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::{snapshot::Snapshot, tail::Tail, version};
+use crate::{merge::After, snapshot::Snapshot, tail::Tail, version};
 use hearth_core::{EventNid, RoomNid};
 use hearth_store::room;
 use ruma::{
@@ -34,6 +34,10 @@ pub struct Room {
     /// A sender that is cut off while it waits for the commit does not take note of it; then the follower of the
     /// journal does, with what lies here.
     under_way: Mutex<Vec<(EventNid, Current)>>,
+    /// Held while events before a received one are fetched.
+    pub(crate) gaps: tokio::sync::Mutex<()>,
+    /// Held while what authorises a received event is fetched.
+    pub(crate) authorities: tokio::sync::Mutex<()>,
     /// The newest part of the timeline.
     pub(crate) tail: Tail,
 }
@@ -61,6 +65,8 @@ pub(crate) struct Extremity {
     pub nid: EventNid,
     pub event_id: OwnedEventId,
     pub depth: i64,
+    /// The state after it.
+    pub after: After,
 }
 
 /// The head, if it is known, and how often it was thrown away.
@@ -85,6 +91,8 @@ impl Room {
             foreign_changes: AtomicU64::new(0),
             head: tokio::sync::Mutex::new(HeadSlot::default()),
             under_way: Mutex::new(Vec::new()),
+            gaps: tokio::sync::Mutex::default(),
+            authorities: tokio::sync::Mutex::default(),
             tail: Tail::new(complete_from),
         })
     }

@@ -1,30 +1,21 @@
 //! Sending events: build on the head, hand over to the journal, go on with the next while that one is committed.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hearth_core::UserNid;
-use hearth_journal::{WriteError, Written};
-use hearth_store::{
-    room as room_table,
-    write::{Placement, TransactionRow, Write},
-};
+use hearth_store::write::TransactionRow;
 use moka::future::Cache;
 use ruma::{OwnedEventId, UserId};
 
 use crate::{
     Rooms,
-    build::{Appended, Builder, Draft},
+    build::Appended,
+    changes::Changes,
+    commit::{ATTEMPTS, Built, LOSSES, Outcome},
+    draft::Draft,
     error::SendError,
-    event::RoomEvent,
-    room::{Current, Extremity, Head, Room},
-    snapshot::Snapshot,
+    room::Room,
 };
-
-/// How often a lost race is run again; from the third loss on under the room's row lock.
-const ATTEMPTS: u32 = 12;
 
 /// How long a client's transaction is remembered in memory; the database remembers longer.
 const REMEMBERED: Duration = Duration::from_mins(30);
@@ -124,7 +115,7 @@ impl Rooms {
             created_ts: self.clock().millis(),
         });
         for attempt in 1..=ATTEMPTS {
-            let outcome = if attempt < 3 {
+            let outcome = if attempt < LOSSES {
                 self.try_send(room, drafts.clone(), transaction.clone())
                     .await?
             } else {
@@ -147,49 +138,22 @@ impl Rooms {
         transaction: Option<TransactionRow>,
     ) -> Result<Option<OwnedEventId>, SendError> {
         let mut slot = room.head.lock().await;
-        let foreign = room.foreign_changes.load(Ordering::Acquire);
-        let head = match slot.head.take() {
-            Some(head) if slot.foreign_changes == foreign => head,
-            _ => {
-                slot.foreign_changes = foreign;
-                self.read_head(room).await?
-            }
-        };
-        let mut builder = Builder::new(self, room, head.clone());
-        let last = match append_all(&mut builder, drafts).await {
+        let head = self.take_head(room, &mut slot).await?;
+        let mut changes = Changes::new(self, room, head.clone());
+        let last = match append_all(&mut changes, drafts).await {
             Ok(last) => last,
             Err(error) => {
-                self.abandon(&builder.made).await;
+                self.abandon(&changes.made).await;
                 slot.head = Some(head);
                 return Err(error);
             }
         };
-        let built = Built::of(builder, transaction);
-        let Some(write) = built.write else {
+        let Some(built) = Built::of(changes, transaction) else {
             slot.head = Some(head);
             return Ok(Some(last));
         };
-        slot.head = Some(built.head);
-        let generation = slot.generation;
-        if let (Some(event), Some(current)) = (built.made.last(), &built.current) {
-            room.expect(event.nid, current.clone());
-        }
-        let pending = self.journal().submit(write);
-        drop(slot);
-
-        let outcome = pending.await;
-        if outcome.is_err() {
-            let mut slot = room.head.lock().await;
-            if slot.generation == generation {
-                slot.generation += 1;
-                slot.head = None;
-            }
-        }
-        let committed = Committed {
-            made: built.made,
-            current: built.current,
-        };
-        self.settle(room, outcome, committed, last).await
+        let outcome = self.submit(room, slot, built).await?;
+        self.sent(outcome, last).await
     }
 
     /// Builds while the room's row is locked, so that nobody else can win.
@@ -200,162 +164,48 @@ impl Rooms {
         transaction: Option<TransactionRow>,
     ) -> Result<Option<OwnedEventId>, SendError> {
         let mut slot = room.head.lock().await;
-        slot.generation += 1;
-        slot.head = None;
-        let mut tx = self.pool().begin().await?;
-        let row = room_table::lock(&mut tx, room.nid)
-            .await?
-            .ok_or(SendError::UnknownRoom)?;
-        let head = self.head_of(row).await?;
-        let mut builder = Builder::new(self, room, head);
-        let last = match append_all(&mut builder, drafts).await {
+        let (tx, head) = self.lock_head(room, &mut slot).await?;
+        let mut changes = Changes::new(self, room, head);
+        let last = match append_all(&mut changes, drafts).await {
             Ok(last) => last,
             Err(error) => {
-                self.abandon(&builder.made).await;
+                self.abandon(&changes.made).await;
                 return Err(error);
             }
         };
-        let built = Built::of(builder, transaction);
-        let Some(write) = built.write else {
+        let Some(built) = Built::of(changes, transaction) else {
             return Ok(Some(last));
         };
-        let outcome = self.journal().commit(tx, write).await;
-        drop(slot);
-        let committed = Committed {
-            made: built.made,
-            current: built.current,
-        };
-        self.settle(room, outcome, committed, last).await
+        let outcome = self.commit_locked(room, (tx, slot), built).await?;
+        self.sent(outcome, last).await
     }
 
-    /// Takes note of what became of a write.
-    async fn settle(
+    /// The id of what was sent; `None` when it was lost.
+    async fn sent(
         &self,
-        room: &Room,
-        outcome: Result<Written, WriteError>,
-        committed: Committed,
+        outcome: Outcome,
         last: OwnedEventId,
     ) -> Result<Option<OwnedEventId>, SendError> {
-        if let Some(event) = committed.made.last() {
-            room.expected(event.nid);
-        }
-        let error = match outcome {
-            Ok(written) => {
-                for (event, order) in committed.made.iter().zip(written.first.0..) {
-                    event.place(order);
-                    self.apply_redaction(room, event).await?;
-                }
-                if let Some(current) = committed.current {
-                    self.snapshots()
-                        .remember(Arc::clone(&current.snapshot))
-                        .await;
-                    room.set_current(current);
-                }
-                return Ok(Some(last));
-            }
-            Err(error) => error,
-        };
-        self.abandon(&committed.made).await;
-        match error {
-            WriteError::Lost => Ok(None),
-            WriteError::Duplicate(first) => {
+        match outcome {
+            Outcome::Committed => Ok(Some(last)),
+            Outcome::Lost => Ok(None),
+            Outcome::Duplicate(first) => {
                 let event = self.events().get(first).await?;
                 Ok(Some(event.pdu.event_id.clone()))
             }
-            WriteError::Overloaded => Err(SendError::Overloaded),
-            WriteError::Storage(error) => Err(SendError::Storage(error)),
         }
-    }
-
-    /// Forgets events that were built and not committed.
-    async fn abandon(&self, made: &[Arc<RoomEvent>]) {
-        for event in made {
-            self.events().forget(event.nid).await;
-        }
-    }
-
-    async fn read_head(&self, room: &Room) -> Result<Head, SendError> {
-        let mut conn = self.pool().acquire().await?;
-        let row = room_table::find(&mut conn, room.nid).await?;
-        drop(conn);
-        self.head_of(row.ok_or(SendError::UnknownRoom)?).await
-    }
-
-    pub(crate) async fn head_of(&self, row: room_table::Stored) -> Result<Head, SendError> {
-        let snapshot = match row.snapshot {
-            Some(nid) => self.snapshots().get(nid).await?,
-            None => Arc::new(Snapshot::empty()),
-        };
-        let events = self.events().map(row.extremities).await?;
-        let extremities = events.into_values().map(|event| Extremity {
-            nid: event.nid,
-            event_id: event.pdu.event_id.clone(),
-            depth: event.pdu.depth,
-        });
-        Ok(Head {
-            revision: row.revision,
-            snapshot,
-            extremities: extremities.collect(),
-        })
     }
 }
 
 async fn append_all(
-    builder: &mut Builder<'_>,
+    changes: &mut Changes<'_>,
     drafts: Drafts<'_>,
 ) -> Result<OwnedEventId, SendError> {
     let mut last = None;
     for (sender, draft) in drafts {
-        last = Some(match builder.append(sender, draft).await? {
+        last = Some(match changes.append(sender, draft).await? {
             Appended::New(event) | Appended::Unchanged(event) => event.pdu.event_id.clone(),
         });
     }
     last.ok_or_else(|| SendError::BadEvent("there is nothing to send".into()))
-}
-
-/// What a builder made, taken apart.
-struct Built {
-    head: Head,
-    made: Vec<Arc<RoomEvent>>,
-    current: Option<Current>,
-    /// `None` when nothing had to be built.
-    write: Option<Write>,
-}
-
-/// What is true once the write is committed.
-struct Committed {
-    made: Vec<Arc<RoomEvent>>,
-    current: Option<Current>,
-}
-
-impl Built {
-    fn of(builder: Builder<'_>, transaction: Option<TransactionRow>) -> Self {
-        let Builder {
-            head,
-            mut write,
-            made,
-            ..
-        } = builder;
-        debug_assert!(
-            write
-                .events
-                .iter()
-                .all(|event| event.placement == Placement::Live)
-        );
-        let current = write.new_state.map(|_| Current {
-            revision: head.revision,
-            snapshot: Arc::clone(&head.snapshot),
-        });
-        write.transaction = transaction;
-        let write = (!made.is_empty()).then(|| Write {
-            room: Some(write),
-            ..Write::default()
-        });
-        Self {
-            head,
-            made,
-            current,
-            write,
-        }
-    }
 }

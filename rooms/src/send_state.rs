@@ -7,7 +7,7 @@ use ruma::{
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 
-use crate::{Rooms, build::Draft, error::SendError, room::Room, send::Sent};
+use crate::{Rooms, draft::Draft, error::SendError, room::Room, send::Sent};
 
 impl Rooms {
     /// Sends a state event for a client.

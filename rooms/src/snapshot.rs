@@ -57,6 +57,21 @@ impl Snapshot {
         }
     }
 
+    /// A state for reading: it is not stored, and nothing may be built on it.
+    #[must_use]
+    pub(crate) fn unstored(map: StateMap) -> Self {
+        Self {
+            map,
+            ..Self::empty()
+        }
+    }
+
+    /// Whether this is the state `map`.
+    #[must_use]
+    pub(crate) fn holds(&self, map: &StateMap) -> bool {
+        is_same(&self.map, map)
+    }
+
     /// The event that holds `key`.
     #[must_use]
     pub fn get(&self, key: StateKeyNid) -> Option<EventNid> {
@@ -242,7 +257,13 @@ impl Snapshots {
     }
 }
 
-fn changes<'a>(
+/// Whether two states are the same.
+pub(crate) fn is_same(one: &StateMap, other: &StateMap) -> bool {
+    one.ptr_eq(other) || changes(one, other).next().is_none()
+}
+
+/// What must be written over `from` to get `to`: the keys that differ, with their new events (`None`: gone).
+pub(crate) fn changes<'a>(
     from: &'a StateMap,
     to: &'a StateMap,
 ) -> impl Iterator<Item = (StateKeyNid, Option<EventNid>)> + 'a {

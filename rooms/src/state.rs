@@ -17,7 +17,7 @@ use crate::{
     Rooms,
     event::RoomEvent,
     room::{Current, Room},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, StateMap},
 };
 
 impl Rooms {
@@ -80,13 +80,22 @@ impl Rooms {
         snapshot: &Snapshot,
         keys: Vec<(StateEventType, String)>,
     ) -> sqlx::Result<HashMap<(StateEventType, String), Arc<RoomEvent>>> {
+        self.subset(&snapshot.map, keys).await
+    }
+
+    /// The same of a state that may not be stored.
+    pub(crate) async fn subset(
+        &self,
+        state: &StateMap,
+        keys: Vec<(StateEventType, String)>,
+    ) -> sqlx::Result<HashMap<(StateEventType, String), Arc<RoomEvent>>> {
         let mut wanted = Vec::new();
         for (kind, key) in keys {
             let found = self
                 .interner()
                 .find_state_key(&kind.to_string(), &key)
                 .await?;
-            if let Some(nid) = found.and_then(|found| snapshot.get(found)) {
+            if let Some(nid) = found.and_then(|found| state.get(&found).copied()) {
                 wanted.push(((kind, key), nid));
             }
         }

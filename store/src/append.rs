@@ -83,7 +83,7 @@ pub async fn insert(conn: &mut PgConnection, rows: Rows<'_>) -> sqlx::Result<()>
 }
 
 /// Numbers as `PostgreSQL` writes an array: `UNNEST` would flatten an array of arrays.
-fn array(nids: &[EventNid]) -> String {
+pub(crate) fn array(nids: &[EventNid]) -> String {
     let numbers: Vec<String> = nids.iter().map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
 }

@@ -88,6 +88,71 @@ pub async fn list_auth_chain(
     .await
 }
 
+/// An event that is stored.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// `$…`
+    pub event_id: String,
+    /// Its number.
+    pub nid: EventNid,
+    /// The state before it; `None` for outliers.
+    pub snapshot: Option<SnapshotNid>,
+}
+
+/// Lists those of `event_ids` that are stored.
+pub async fn list_known(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::Result<Vec<Known>> {
+    sqlx::query_as!(
+        Known,
+        r#"SELECT event_id, nid, snapshot_nid AS "snapshot: SnapshotNid" FROM event WHERE event_id = ANY($1)"#,
+        event_ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// What authorises an event.
+#[derive(Clone, Debug)]
+pub struct Edges {
+    /// The event.
+    pub nid: EventNid,
+    /// Present on state events.
+    pub state_key: Option<StateKeyNid>,
+    /// Its auth events.
+    pub auth: Vec<EventNid>,
+}
+
+/// Lists what authorises these events.
+pub async fn list_edges(conn: &mut PgConnection, nids: &[EventNid]) -> sqlx::Result<Vec<Edges>> {
+    sqlx::query_as!(
+        Edges,
+        r#"SELECT nid, state_key_nid AS "state_key: StateKeyNid", auth AS "auth: Vec<EventNid>"
+           FROM event WHERE nid = ANY($1)"#,
+        nids as &[EventNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists what authorises these events, and what authorises that, and so on: the events and their auth chains.
+pub async fn list_chain_edges(
+    conn: &mut PgConnection,
+    nids: &[EventNid],
+) -> sqlx::Result<Vec<Edges>> {
+    sqlx::query_as!(
+        Edges,
+        r#"WITH RECURSIVE chain AS (
+               SELECT UNNEST($1::bigint[]) AS nid
+               UNION
+               SELECT UNNEST(e.auth) FROM chain c JOIN event e ON e.nid = c.nid
+           )
+           SELECT e.nid, e.state_key_nid AS "state_key: StateKeyNid", e.auth AS "auth: Vec<EventNid>"
+           FROM chain c JOIN event e ON e.nid = c.nid"#,
+        nids as &[EventNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// An event with the place that the log gave it.
 #[derive(Clone, Copy, Debug)]
 pub struct Placed<'a> {
@@ -114,6 +179,78 @@ pub async fn update_redacted_by(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Gives outliers their place, state and status.
+pub async fn update_placed(conn: &mut PgConnection, events: &[Placed<'_>]) -> sqlx::Result<()> {
+    let nids: Vec<i64> = events.iter().map(|event| event.row.nid.0).collect();
+    let orders: Vec<Option<i64>> = events.iter().map(|event| event.stream_order).collect();
+    let snapshots: Vec<Option<i64>> = events
+        .iter()
+        .map(|event| event.row.snapshot.map(|nid| nid.0))
+        .collect();
+    let status: Vec<i16> = events.iter().map(|event| event.row.status as i16).collect();
+    sqlx::query!(
+        "UPDATE event SET stream_order = w.stream_order, snapshot_nid = w.snapshot_nid, status = w.status
+         FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[])
+              AS w (nid, stream_order, snapshot_nid, status)
+         WHERE event.nid = w.nid",
+        &nids,
+        &orders as &[Option<i64>],
+        &snapshots as &[Option<i64>],
+        &status,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Adds outliers; those that are stored already are left as they are. Gives the numbers of those that are new.
+///
+/// The room's row must be locked, so that no two processes add one event.
+pub async fn insert_outliers(
+    conn: &mut PgConnection,
+    rows: &[&EventRow],
+) -> sqlx::Result<Vec<EventNid>> {
+    let column =
+        |value: fn(&EventRow) -> i64| -> Vec<i64> { rows.iter().map(|row| value(row)).collect() };
+    let ids: Vec<&str> = rows.iter().map(|row| &*row.event_id).collect();
+    let kinds: Vec<&str> = rows.iter().map(|row| &*row.kind).collect();
+    let keys: Vec<Option<i64>> = rows
+        .iter()
+        .map(|row| row.state_key.map(|nid| nid.0))
+        .collect();
+    let auth: Vec<String> = rows
+        .iter()
+        .map(|row| crate::append::array(&row.auth))
+        .collect();
+    let status: Vec<i16> = rows.iter().map(|row| row.status as i16).collect();
+    let json: Vec<&str> = rows.iter().map(|row| &*row.json).collect();
+    sqlx::query_scalar!(
+        r#"INSERT INTO event (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts, auth,
+                              status, json)
+           SELECT nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts, auth::bigint[],
+                  status, json
+           FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
+                       $8::bigint[], $9::text[], $10::smallint[], $11::text[])
+                AS w (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts, auth, status,
+                      json)
+           ON CONFLICT (event_id) DO NOTHING
+           RETURNING nid AS "nid: EventNid""#,
+        &column(|row| row.nid.0),
+        &column(|row| row.room.0),
+        &ids as &[&str],
+        &column(|row| row.sender.0),
+        &kinds as &[&str],
+        &keys as &[Option<i64>],
+        &column(|row| row.depth),
+        &column(|row| row.origin_server_ts),
+        &auth,
+        &status,
+        &json as &[&str],
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// Where an event is.

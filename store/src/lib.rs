@@ -32,6 +32,7 @@ pub mod log_mark;
 pub mod log_tail;
 pub mod login_token;
 pub mod membership;
+pub mod missing_previous;
 pub mod openid_token;
 pub mod pending_redaction;
 pub mod private;

@@ -40,3 +40,14 @@ pub async fn list(
         .map(|row| (row.target_event_id, row.redaction))
         .collect())
 }
+
+/// Deletes the redactions that wait for these events: what applies is noted beside the targets now.
+pub async fn delete(conn: &mut PgConnection, targets: &[&str]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM pending_redaction WHERE target_event_id = ANY($1)",
+        targets as &[&str],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

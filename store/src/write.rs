@@ -44,6 +44,30 @@ pub struct RoomWrite {
     pub memberships: Vec<MembershipRow>,
     /// The client transaction that made the (single) event.
     pub transaction: Option<TransactionRow>,
+    /// Redactions that came before their targets: (target, redaction).
+    pub redacted: Vec<(EventNid, EventNid)>,
+    /// Previous events of received events that have no place here.
+    pub gaps: Vec<Gap>,
+}
+
+/// A row of `missing_previous`.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// The id of the event that has no place here.
+    pub previous: String,
+    /// The event that comes after it.
+    pub event: EventNid,
+}
+
+/// How an event came to be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It was made here: nobody else can store it.
+    Made,
+    /// It was received. Another process may have stored it meanwhile: then the write is a duplicate.
+    Received,
+    /// It is stored as an outlier and gets its place now, unless it has one meanwhile: then the write is a duplicate.
+    Outlier,
 }
 
 /// Where an event goes.
@@ -88,6 +112,8 @@ pub struct EventRow {
     pub depth: i64,
     /// Milliseconds since the epoch.
     pub origin_server_ts: i64,
+    /// How it came.
+    pub source: Source,
     /// Where it goes.
     pub placement: Placement,
     /// The state before it; `None` for outliers.

@@ -75,6 +75,8 @@ pub(super) fn room_write(revision: i64) -> RoomWrite {
         extremities_new: Vec::new(),
         memberships: Vec::new(),
         transaction: None,
+        redacted: Vec::new(),
+        gaps: Vec::new(),
     }
 }
 

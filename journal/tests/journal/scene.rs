@@ -11,7 +11,8 @@ use hearth_store::{
     intern::{Blocks, Interner},
     room,
     write::{
-        EventRow, Placement, RoomWrite, SnapshotRow, Status, ToDeviceRow, TransactionRow, Write,
+        EventRow, Placement, RoomWrite, SnapshotRow, Source, Status, ToDeviceRow, TransactionRow,
+        Write,
     },
 };
 use sqlx::PgPool;
@@ -132,6 +133,7 @@ pub(crate) fn event(room: RoomNid, nid: EventNid) -> EventRow {
         state_key: None,
         depth: 1,
         origin_server_ts: 1,
+        source: Source::Made,
         placement: Placement::Live,
         snapshot: None,
         auth: Vec::new(),
@@ -154,6 +156,8 @@ pub(crate) fn after(previous: &[EventNid], event: EventRow) -> RoomWrite {
         new_state: None,
         memberships: Vec::new(),
         transaction: None,
+        redacted: Vec::new(),
+        gaps: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use hearth_core::{EventNid, SnapshotNid, UserNid};
 use hearth_store::{
     snapshot,
-    write::{EventRow, Placement, RoomWrite, SnapshotRow, Status, Write},
+    write::{EventRow, Placement, RoomWrite, SnapshotRow, Source, Status, Write},
 };
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
@@ -55,6 +55,7 @@ fn message(nid: i64, snapshot: i64) -> RoomWrite {
         state_key: None,
         depth: 1,
         origin_server_ts: 1,
+        source: Source::Made,
         placement: Placement::Live,
         snapshot: Some(SnapshotNid(snapshot)),
         auth: Vec::new(),

@@ -1,0 +1,335 @@
+//! What a received event refers to and is not here: fetched from the server that sent it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt as _, stream};
+use hearth_core::EventNid;
+use hearth_store::write::Status;
+use ruma::{EventId, OwnedEventId, ServerName};
+use serde_json::value::RawValue;
+
+use crate::{
+    Rooms,
+    event::RoomEvent,
+    incoming::{Incoming, Malformed, Verified},
+    merge::After,
+    peers::MissingEvents,
+    receipt::Ancestry,
+    receive::ReceiveError,
+    room::Room,
+    snapshot::StateMap,
+};
+
+/// How many ancestors are asked for at once, and how often.
+const ASKED: u32 = 20;
+const ROUNDS: usize = 5;
+
+/// How many ancestors of one event are taken in.
+const ANCESTORS: usize = 100;
+
+/// How many states are asked for because of one event.
+const STATES: usize = 10;
+
+/// How many events a told state may have, with what authorises it.
+const STATE_EVENTS: usize = 200_000;
+
+/// Up to how many events of a told state are fetched one by one; more come with the whole state.
+const SINGLE: usize = 50;
+
+/// How many events are fetched at the same time.
+const AT_ONCE: usize = 8;
+
+/// What may still be asked for because of one event.
+pub(crate) struct Budget {
+    states: usize,
+}
+
+impl Budget {
+    pub(crate) fn new() -> Self {
+        Self { states: STATES }
+    }
+
+    fn take_state(&mut self) -> Result<(), ReceiveError> {
+        self.states = self.states.checked_sub(1).ok_or(ReceiveError::Missing)?;
+        Ok(())
+    }
+}
+
+impl Rooms {
+    /// Whether an event comes after one that has no place here.
+    pub(crate) async fn lacks_previous(
+        &self,
+        room: &Room,
+        event: &Verified,
+    ) -> Result<bool, ReceiveError> {
+        let placed = self.with_place(room, &event.pdu.prev_events).await?;
+        Ok(placed.len() < event.pdu.prev_events.len())
+    }
+
+    /// Those of the events that have a place here.
+    async fn with_place(
+        &self,
+        room: &Room,
+        ids: &[OwnedEventId],
+    ) -> Result<HashMap<OwnedEventId, Arc<RoomEvent>>, ReceiveError> {
+        let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
+        let mut found = self.by_id(&ids).await?;
+        let outliers: Vec<EventNid> = found
+            .values()
+            .filter(|event| event.snapshot.is_none())
+            .map(|event| event.nid)
+            .collect();
+        if !outliers.is_empty() {
+            // Another process may have given them their place.
+            for nid in outliers {
+                self.events().forget(nid).await;
+            }
+            found = self.by_id(&ids).await?;
+        }
+        if found.values().any(|event| event.room != room.nid) {
+            return Err(Malformed::WrongRoom.into());
+        }
+        found.retain(|_, event| event.snapshot.is_some());
+        Ok(found)
+    }
+
+    /// Asks `origin` for the events between what is here and an event; gives them in an order in which each comes after
+    /// those before it.
+    pub(crate) async fn fetch_ancestors(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        event: &Verified,
+    ) -> Result<Vec<Verified>, ReceiveError> {
+        let mut found: HashMap<OwnedEventId, Verified> = HashMap::new();
+        let mut latest = vec![event.pdu.event_id.clone()];
+        let mut lacked: HashSet<OwnedEventId> = event.pdu.prev_events.iter().cloned().collect();
+        for _ in 0..ROUNDS {
+            let wanted = MissingEvents {
+                room_id: room.id.clone(),
+                earliest: self.newest(room).await?,
+                latest: latest.clone(),
+                limit: ASKED,
+                min_depth: 0,
+            };
+            // A server that does not answer may answer another question.
+            let Ok(events) = self.peers().missing_events(origin, &wanted).await else {
+                break;
+            };
+            let events = self.read_and_verify(room, &events, ASKED as usize).await;
+            let before = found.len();
+            for event in events {
+                let id = event.pdu.event_id.clone();
+                if found.len() < ANCESTORS && id != latest[0] {
+                    lacked.extend(event.pdu.prev_events.iter().cloned());
+                    found.insert(id, event);
+                }
+            }
+            lacked.retain(|id| !found.contains_key(id));
+            let asked: Vec<OwnedEventId> = lacked.iter().cloned().collect();
+            for id in self.with_place(room, &asked).await?.into_keys() {
+                lacked.remove(&id);
+            }
+            if lacked.is_empty() || found.len() == before || found.len() >= ANCESTORS {
+                break;
+            }
+            let after_a_gap = found
+                .values()
+                .filter(|event| event.pdu.prev_events.iter().any(|id| lacked.contains(id)));
+            latest = after_a_gap
+                .map(|event| event.pdu.event_id.clone())
+                .take(ASKED as usize)
+                .collect();
+            if latest.is_empty() {
+                break;
+            }
+        }
+        Ok(oldest_first(found))
+    }
+
+    /// The newest events that we have, for servers to stop at.
+    async fn newest(&self, room: &Room) -> Result<Vec<OwnedEventId>, ReceiveError> {
+        let mut slot = room.head.lock().await;
+        let head = self.take_head(room, &mut slot).await?;
+        let ids = head.extremities.iter().map(|e| e.event_id.clone());
+        let ids = ids.take(ASKED as usize).collect();
+        slot.head = Some(head);
+        Ok(ids)
+    }
+
+    /// The events before an event, and the states after them.
+    pub(crate) async fn ancestry(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        event: &Verified,
+        budget: &mut Budget,
+    ) -> Result<Ancestry, ReceiveError> {
+        let placed = self.with_place(room, &event.pdu.prev_events).await?;
+        let befores = placed.values().filter_map(|event| event.snapshot);
+        let befores = self.snapshots().map(befores.collect::<Vec<_>>()).await?;
+        let mut states = Vec::new();
+        for event in placed.values() {
+            let before = event.snapshot.and_then(|nid| befores.get(&nid));
+            let before = before.ok_or(sqlx::Error::RowNotFound)?;
+            states.push(After::of(event, Arc::clone(before)));
+        }
+        let mut gaps = Vec::new();
+        for id in &event.pdu.prev_events {
+            if !placed.contains_key(id) && !gaps.contains(id) {
+                budget.take_state()?;
+                states.push(self.told_state(room, origin, id).await?);
+                gaps.push(id.clone());
+            }
+        }
+        Ok(Ancestry {
+            previous: placed.into_values().collect(),
+            gaps,
+            states,
+        })
+    }
+
+    /// Asks `origin` for the state after an event that is not here; stores what is new of it.
+    async fn told_state(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        event_id: &EventId,
+    ) -> Result<After, ReceiveError> {
+        let told = self.peers().state_ids(origin, &room.id, event_id).await;
+        let told = told.map_err(|_| ReceiveError::Missing)?;
+        if told.state.len() + told.auth_chain.len() > STATE_EVENTS {
+            return Err(ReceiveError::Missing);
+        }
+        let mut all: Vec<&EventId> = told.state.iter().map(AsRef::as_ref).collect();
+        all.extend(told.auth_chain.iter().map(|id| &**id));
+        all.push(event_id);
+        let stored = self.events().nids(&all).await?;
+        let lacked: HashSet<&EventId> = all
+            .into_iter()
+            .filter(|id| !stored.contains_key(*id))
+            .collect();
+        self.fetch(room, origin, (event_id, lacked)).await?;
+
+        let ids: Vec<&EventId> = told.state.iter().map(AsRef::as_ref).collect();
+        let held = self.by_id(&ids).await?;
+        if held.len() < ids.len() {
+            tracing::debug!(room_id = %room.id, "{} events of a state cannot be had", ids.len() - held.len());
+        }
+        let usable = held.values().filter(|event| is_usable(room, event));
+        let mut map: StateMap = usable
+            .filter_map(|event| Some((event.state_key?, event.nid)))
+            .collect();
+        if let Some(own) = self.by_id(&[event_id]).await?.remove(event_id)
+            && is_usable(room, &own)
+            && let Some(key) = own.state_key
+            && self.allows(room, &own.pdu, &map).await?.is_ok()
+        {
+            map.insert(key, own.nid);
+        }
+        Ok(After::Told(map))
+    }
+
+    /// Fetches events of the state before `at`, or `at` itself, and stores them as outliers.
+    async fn fetch(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        (at, lacked): (&EventId, HashSet<&EventId>),
+    ) -> Result<(), ReceiveError> {
+        let peers = self.peers();
+        let mut single: Vec<&EventId> = lacked.iter().copied().collect();
+        let mut events: Vec<Box<RawValue>> = Vec::new();
+        if single.len() > SINGLE {
+            let whole = peers.state(origin, &room.id, at).await;
+            events = whole.map_err(|_| ReceiveError::Missing)?;
+            single.retain(|id| *id == at);
+        }
+        let fetched = stream::iter(single)
+            .map(|id| peers.event(origin, id))
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |event| event.ok());
+        events.extend(fetched.collect::<Vec<_>>().await);
+        let mut events = self.read_and_verify(room, &events, STATE_EVENTS).await;
+        events.retain(|event| lacked.contains(event.event_id()));
+        Ok(self.store_outliers(room, &events).await?)
+    }
+
+    /// Fetches what authorises an event and is not here.
+    pub(crate) async fn complete_authorities(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        event: &Verified,
+    ) -> Result<(), ReceiveError> {
+        let ids = event.authorities(&room.rules);
+        let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
+        if self.events().nids(&ids).await?.len() == ids.len() {
+            return Ok(());
+        }
+        let _alone = room.authorities.lock().await;
+        let told = self
+            .peers()
+            .event_auth(origin, &room.id, event.event_id())
+            .await;
+        let told = told.map_err(|_| ReceiveError::Missing)?;
+        let events = self.read_and_verify(room, &told, STATE_EVENTS).await;
+        self.store_outliers(room, &events).await?;
+        match self.events().nids(&ids).await?.len() == ids.len() {
+            true => Ok(()),
+            false => Err(ReceiveError::Missing),
+        }
+    }
+
+    /// Reads events of a room and checks their signatures; what is no good, or too much, is left out.
+    async fn read_and_verify(
+        &self,
+        room: &Room,
+        events: &[Box<RawValue>],
+        limit: usize,
+    ) -> Vec<Verified> {
+        let read = events
+            .iter()
+            .take(limit)
+            .filter_map(|json| Incoming::read(json, &room.id, &room.rules).ok());
+        let read = read.collect();
+        let verified = self.verify(&room.rules, read).await;
+        verified.into_iter().filter_map(Result::ok).collect()
+    }
+}
+
+/// Whether an event may be part of a state of the room.
+fn is_usable(room: &Room, event: &RoomEvent) -> bool {
+    event.room == room.nid && event.status != Status::Rejected
+}
+
+/// Sorts events so that each comes after those before it.
+fn oldest_first(mut events: HashMap<OwnedEventId, Verified>) -> Vec<Verified> {
+    let mut ordered = Vec::with_capacity(events.len());
+    let mut ids: Vec<OwnedEventId> = events.keys().cloned().collect();
+    ids.sort_by_key(|id| events.get(id).map(|event| event.pdu.depth));
+    for id in ids {
+        // What a walk from one event finds is put before it; a walk never comes back to where it was.
+        let mut open = vec![id];
+        while let Some(id) = open.last().cloned() {
+            let next = events.get(&id).and_then(|event| {
+                let before = event.pdu.prev_events.iter();
+                before
+                    .filter(|id| !open.contains(id))
+                    .find(|id| events.contains_key(*id))
+                    .cloned()
+            });
+            match next {
+                Some(next) => open.push(next),
+                None => {
+                    open.pop();
+                    ordered.extend(events.remove(&id));
+                }
+            }
+        }
+    }
+    ordered
+}

@@ -1,0 +1,216 @@
+//! Events as other servers send them, before and after their signatures are checked.
+//!
+//! Server-Server API, "Checks performed on receipt of a PDU", steps 1 to 3.
+
+use std::collections::BTreeSet;
+
+use hearth_core::{
+    Pdu,
+    pdu::{PduError, event_id},
+};
+use ruma::{
+    CanonicalJsonObject, EventId, RoomId, UserId,
+    canonical_json::redact_in_place,
+    room_version_rules::RoomVersionRules,
+    signatures::{
+        self, PublicKeyMap, PublicKeySet, required_server_signatures_to_verify_event, verify_event,
+    },
+    state_res::check_pdu_format,
+};
+use serde_json::value::RawValue;
+
+use crate::{Rooms, peers::Signer};
+
+/// How many bytes an event may have that comes in, `unsigned` included.
+const MAX_BYTES: usize = 4 * 65_535;
+
+/// How many signatures of one server are looked at.
+const SIGNATURES: usize = 8;
+
+/// From how many events on they are verified on a thread of their own.
+const MANY: usize = 4;
+
+/// An event that another server sent; its signatures are not checked.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pdu: Pdu,
+    object: CanonicalJsonObject,
+}
+
+/// An event whose signatures are right; where its hash was wrong, it is redacted.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    pub(crate) pdu: Pdu,
+    pub(crate) object: CanonicalJsonObject,
+}
+
+/// Why an event is dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// It has too many bytes.
+    #[error("the event is too large")]
+    TooLarge,
+    /// It is no canonical JSON.
+    #[error("the event is no canonical JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It has not the form that the room version asks for.
+    #[error("{0}")]
+    Format(String),
+    /// A field cannot be read.
+    #[error("{0}")]
+    Field(#[from] PduError),
+    /// It, or an event that it comes after, belongs to another room.
+    #[error("the event belongs to another room")]
+    WrongRoom,
+    /// A signature is missing or wrong, or its key cannot be had.
+    #[error("{0}")]
+    Signature(String),
+}
+
+impl Incoming {
+    /// Reads an event of a room, whatever came with it in `unsigned`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Malformed`].
+    pub fn read(
+        json: &RawValue,
+        room_id: &RoomId,
+        rules: &RoomVersionRules,
+    ) -> Result<Self, Malformed> {
+        if json.get().len() > MAX_BYTES {
+            return Err(Malformed::TooLarge);
+        }
+        let mut object: CanonicalJsonObject = serde_json::from_str(json.get())?;
+        object.remove("unsigned");
+        check_pdu_format(&object, &rules.event_format).map_err(Malformed::Format)?;
+        let event_id = event_id(&object, rules)?;
+        let json = RawValue::from_string(serde_json::to_string(&object)?)?;
+        let pdu = Pdu::parse(event_id, json, rules)?;
+        if pdu.room_id != room_id {
+            return Err(Malformed::WrongRoom);
+        }
+        Ok(Self { pdu, object })
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn event_id(&self) -> &EventId {
+        &self.pdu.event_id
+    }
+
+    /// Who says to have sent it.
+    #[must_use]
+    pub fn sender(&self) -> &UserId {
+        &self.pdu.sender
+    }
+
+    /// The keys that must have signed it.
+    fn signers(&self, rules: &RoomVersionRules) -> Vec<Signer> {
+        let at = rules
+            .enforce_key_validity
+            .then_some(self.pdu.origin_server_ts);
+        let signatures = self
+            .object
+            .get("signatures")
+            .and_then(|map| map.as_object());
+        // Without the servers verification fails, and says why.
+        let servers = required_server_signatures_to_verify_event(&self.object, &rules.signatures)
+            .unwrap_or_default();
+        let keys = servers.into_iter().flat_map(|server| {
+            let keys = signatures.and_then(|map| map.get(server.as_str())?.as_object());
+            let keys = keys.into_iter().flat_map(CanonicalJsonObject::keys);
+            let known = keys.filter(|key| key.starts_with("ed25519:"));
+            known.take(SIGNATURES).map(move |key| Signer {
+                server: server.clone(),
+                key_id: key.clone(),
+                at,
+            })
+        });
+        keys.collect()
+    }
+
+    fn verify(self, keys: &PublicKeyMap, rules: &RoomVersionRules) -> Result<Verified, Malformed> {
+        let Self { pdu, mut object } = self;
+        let verified = verify_event(keys, &object, rules)
+            .map_err(|error| Malformed::Signature(error.to_string()))?;
+        match verified {
+            signatures::Verified::All => Ok(Verified { pdu, object }),
+            signatures::Verified::Signatures => {
+                redact_in_place(&mut object, &rules.redaction, None)
+                    .map_err(|error| Malformed::Format(error.to_string()))?;
+                let json = RawValue::from_string(serde_json::to_string(&object)?)?;
+                let pdu = Pdu::parse(pdu.event_id, json, rules)?;
+                Ok(Verified { pdu, object })
+            }
+        }
+    }
+}
+
+impl Verified {
+    /// Its id.
+    #[must_use]
+    pub fn event_id(&self) -> &EventId {
+        &self.pdu.event_id
+    }
+
+    /// The event.
+    #[must_use]
+    pub fn pdu(&self) -> &Pdu {
+        &self.pdu
+    }
+
+    /// The events that it cites, and the create event where that is cited by the room's id.
+    pub(crate) fn authorities(&self, rules: &RoomVersionRules) -> Vec<ruma::OwnedEventId> {
+        let mut ids = self.pdu.auth_events.clone();
+        if rules.authorization.room_create_event_id_as_room_id {
+            let id = format!("${}", self.pdu.room_id.strip_sigil());
+            ids.extend(
+                EventId::parse(id)
+                    .ok()
+                    .filter(|id| *id != self.pdu.event_id),
+            );
+        }
+        ids
+    }
+}
+
+impl Rooms {
+    /// Checks the signatures and hashes of events of one room version; the results are in the order of the events.
+    ///
+    /// All keys that are not known are asked for at once.
+    pub async fn verify(
+        &self,
+        rules: &RoomVersionRules,
+        events: Vec<Incoming>,
+    ) -> Vec<Result<Verified, Malformed>> {
+        let own = &self.identity().server_name;
+        let wanted: BTreeSet<Signer> = events
+            .iter()
+            .flat_map(|event| event.signers(rules))
+            .filter(|signer| signer.server != *own)
+            .collect();
+        let mut keys = PublicKeyMap::new();
+        if !wanted.is_empty() {
+            let wanted: Vec<Signer> = wanted.into_iter().collect();
+            keys = self.peers().keys(&wanted).await;
+        }
+        let key = &self.identity().key;
+        let set: &mut PublicKeySet = keys.entry(own.to_string()).or_default();
+        set.insert(key.id(), key.public());
+        let count = events.len();
+        let rules = rules.clone();
+        let verify = move || -> Vec<_> {
+            let events = events.into_iter();
+            events.map(|event| event.verify(&keys, &rules)).collect()
+        };
+        if count < MANY {
+            return verify();
+        }
+        let verified = self.tasks().spawn_blocking(verify).await;
+        verified.unwrap_or_else(|error| {
+            let fail = |_| Err(Malformed::Signature(error.to_string()));
+            (0..count).map(fail).collect()
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! Policy servers: whether the server that a room chose recommends an event.
+//!
+//! Server-Server API, "Policy Servers".
+
+use hearth_core::Pdu;
+use hearth_store::membership;
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue,
+    events::{
+        StateEventType,
+        room::policy::{POLICY_SERVER_ED25519_SIGNING_KEY_ID, RoomPolicyEventContent},
+    },
+    signatures::verify_policy_server_signature,
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Rooms, error::SendError, incoming::Verified, peers::PolicyError, room::Room, snapshot::Snapshot,
+};
+
+/// What a room's policy server says of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recommendation {
+    /// The event belongs into the room, or the room has no policy server.
+    Included,
+    /// It does not, or the policy server gave no answer.
+    NotIncluded,
+}
+
+impl Rooms {
+    /// The policy server that a state of a room chooses, if a user of that server is in the room.
+    pub(crate) async fn policy_server(
+        &self,
+        room: &Room,
+        state: &Snapshot,
+    ) -> sqlx::Result<Option<RoomPolicyEventContent>> {
+        let kind = StateEventType::from("m.room.policy");
+        let Some(event) = self.state_event(state, &kind, "").await? else {
+            return Ok(None);
+        };
+        let Ok(policy) = event.pdu.content_as::<RoomPolicyEventContent>() else {
+            return Ok(None);
+        };
+        let mut conn = self.pool().acquire().await?;
+        let presence = membership::find_server(&mut conn, room.nid, policy.via.as_str()).await?;
+        Ok((presence == membership::Presence::Joined).then_some(policy))
+    }
+
+    /// Whether the room's policy server recommends an event that was received; its signature is added where it was
+    /// missing.
+    pub(crate) async fn recommend(
+        &self,
+        room: &Room,
+        mut event: Verified,
+    ) -> Result<(Recommendation, Verified), SendError> {
+        let Some(current) = self.current(room).await? else {
+            return Ok((Recommendation::Included, event));
+        };
+        let Some(policy) = self.policy_server(room, &current.snapshot).await? else {
+            return Ok((Recommendation::Included, event));
+        };
+        if verify_policy_server_signature(&policy, &event.object, &room.rules).is_ok() {
+            return Ok((Recommendation::Included, event));
+        }
+        match self.ask_policy_server(room, &policy, &mut event).await {
+            Ok(()) => Ok((Recommendation::Included, event)),
+            Err(error) => {
+                tracing::debug!(event_id = %event.pdu.event_id, room_id = %room.id, "an event is not recommended: {error}");
+                Ok((Recommendation::NotIncluded, event))
+            }
+        }
+    }
+
+    /// Asks the policy server for its signature, checks it and adds it to the event.
+    pub(crate) async fn ask_policy_server(
+        &self,
+        room: &Room,
+        policy: &RoomPolicyEventContent,
+        event: &mut Verified,
+    ) -> Result<(), PolicyError> {
+        let signature = self
+            .peers()
+            .policy_signature(&policy.via, &event.pdu.json)
+            .await?;
+        let mut object = event.object.clone();
+        add_signature(&mut object, policy.via.as_str(), signature.encode());
+        let wrong = |_| PolicyError::Unreachable;
+        verify_policy_server_signature(policy, &object, &room.rules).map_err(wrong)?;
+        let json = serde_json::to_string(&object).and_then(RawValue::from_string);
+        let json = json.map_err(|_| PolicyError::Unreachable)?;
+        event.pdu = Pdu {
+            json,
+            ..event.pdu.clone()
+        };
+        event.object = object;
+        Ok(())
+    }
+}
+
+fn add_signature(object: &mut CanonicalJsonObject, server: &str, signature: String) {
+    let entry = |object: &mut CanonicalJsonObject, key: &str| {
+        let value = object
+            .entry(key.to_owned())
+            .or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()));
+        if value.as_object().is_none() {
+            *value = CanonicalJsonValue::Object(CanonicalJsonObject::new());
+        }
+    };
+    entry(object, "signatures");
+    if let Some(CanonicalJsonValue::Object(signatures)) = object.get_mut("signatures") {
+        entry(signatures, server);
+        if let Some(CanonicalJsonValue::Object(own)) = signatures.get_mut(server) {
+            let key = POLICY_SERVER_ED25519_SIGNING_KEY_ID.to_owned();
+            own.insert(key, CanonicalJsonValue::String(signature));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Events of servers that behave badly.
+
+use std::sync::Arc;
+
+use hearth_rooms::{Malformed, ReceiveError};
+use hearth_store::{MIGRATOR, write::Status};
+use ruma::{RoomVersionId, server_name};
+use serde_json::{json, value::RawValue};
+use sqlx::PgPool;
+
+use crate::{
+    engine::{Engine, alice},
+    peer::{Peer, Place, World},
+};
+
+/// An engine, a peer whose user Bob is in the room, and the place after the last event.
+async fn scene(pool: &PgPool) -> (Engine, Arc<Peer>, Arc<hearth_rooms::Room>, Place) {
+    let peer = Peer::new("there.org");
+    let engine = Engine::start(pool, Arc::new(World(vec![Arc::clone(&peer)]))).await;
+    let room = engine.room(RoomVersionId::V11).await;
+    engine.join(&room, &peer, "bob").await;
+    let place = peer.on_top(&engine, &room).await;
+    (engine, peer, room, place)
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_with_a_wrong_signature_is_dropped(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let stranger = Peer::new("stranger.org");
+    let message = place.message(&peer.user("bob"), "hello");
+    let mut forged = message.clone().sign(&stranger);
+    forged.json =
+        RawValue::from_string(forged.json.get().replace("stranger.org", "there.org")).unwrap();
+    let unsigned = message
+        .set("signatures", json!({}))
+        .set("hashes", json!({ "sha256": "x" }));
+
+    for event in [forged, unsigned.unsigned()] {
+        let error = engine.receive(&room, &event).await.unwrap_err();
+        assert!(
+            matches!(error, ReceiveError::Malformed(Malformed::Signature(_))),
+            "{error}"
+        );
+        assert!(engine.event(&event.id).await.is_none());
+    }
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_with_a_wrong_hash_is_redacted(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let message = place
+        .message(&peer.user("bob"), "what was signed")
+        .sign(&peer);
+    let changed = message
+        .json
+        .get()
+        .replace("what was signed", "what was not");
+    let changed = RawValue::from_string(changed).unwrap();
+
+    let received = engine
+        .receive_json(&room, server_name!("there.org"), &changed)
+        .await
+        .unwrap();
+
+    assert_eq!(received.status, Status::Accepted);
+    assert_eq!(received.event_id, message.id);
+    let stored = engine.event(&message.id).await.unwrap();
+    assert_eq!(stored.pdu.content.get(), "{}");
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_too_large_or_no_canonical_json_is_dropped(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let message = place.message(&peer.user("bob"), "hello").sign(&peer);
+    let json = message.json.get();
+    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    let bad = [
+        json.replace("\"hello\"", &format!("\"{}\"", "x".repeat(70_000))),
+        json.replace("\"hello\"", &format!("\"{}\"", "x".repeat(700_000))),
+        json.replace("\"hello\"", "1.5"),
+        json.replace("\"hello\"", "9007199254740993"),
+        json.replace("\"hello\"", &deep),
+        json.replace("\"depth\":", "\"depth\":-"),
+        json.replace("\"depth\":", "\"depht\":"),
+        json.replace("\"type\":\"m.room.message\"", "\"type\":7"),
+        json.replace("\"sender\":\"@bob:there.org\"", "\"sender\":\"bob\""),
+        json.replace("\"prev_events\":[", "\"prev_events\":[[],"),
+        "[]".to_owned(),
+        "{}".to_owned(),
+        "null".to_owned(),
+    ];
+
+    for bad in bad {
+        assert_ne!(bad, json);
+        let bad = RawValue::from_string(bad).unwrap();
+        let result = engine.receive_json(&room, &peer.name, &bad).await;
+        assert!(
+            matches!(result, Err(ReceiveError::Malformed(_))),
+            "{result:?} {bad}"
+        );
+    }
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn events_of_other_rooms_are_dropped(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let other = engine.room(RoomVersionId::V11).await;
+    let elsewhere = engine.say(&other, "elsewhere").await;
+    let bob = peer.user("bob");
+    let foreign = place
+        .message(&bob, "foreign")
+        .set("room_id", json!(other.id))
+        .sign(&peer);
+    let after = place
+        .message(&bob, "after a foreign event")
+        .set("prev_events", json!([elsewhere.pdu.event_id]))
+        .sign(&peer);
+
+    for event in [foreign, after] {
+        let result = engine.receive(&room, &event).await;
+        assert!(
+            matches!(result, Err(ReceiveError::Malformed(Malformed::WrongRoom))),
+            "{result:?}"
+        );
+    }
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn wrong_auth_events_are_rejected(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let bob = peer.user("bob");
+    let message = place.message(&bob, "hello");
+    let auth = message.object["auth_events"].clone();
+    let auth: serde_json::Value = serde_json::to_value(auth).unwrap();
+    let rules = engine.held(&room, "m.room.join_rules", "").await.unwrap();
+    let other = engine.room(RoomVersionId::V11).await;
+    let foreign = engine.held(&other, "m.room.create", "").await.unwrap();
+    let with = |id: &ruma::EventId| {
+        let mut auth = auth.clone();
+        auth.as_array_mut().unwrap().push(json!(id));
+        auth
+    };
+    let cases = [
+        json!([]),
+        with(&rules.pdu.event_id),
+        with(&foreign.pdu.event_id),
+    ];
+
+    for auth in cases {
+        let event = message.clone().set("auth_events", auth).sign(&peer);
+        assert_eq!(engine.status(&room, &event).await, Status::Rejected);
+        let stored = engine.event(&event.id).await.unwrap();
+        assert!(stored.stream_order().is_none() && !stored.is_accepted());
+    }
+    assert_eq!(engine.extremities(&room).await.len(), 1);
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_a_rejected_event_authorises_is_rejected(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let bob = peer.user("bob");
+    let levels = place
+        .state(
+            &bob,
+            ("m.room.power_levels", ""),
+            &json!({ "users": { bob.as_str(): 100 } }),
+        )
+        .sign(&peer);
+    assert_eq!(engine.status(&room, &levels).await, Status::Rejected);
+
+    let content = json!({ "topic": "mine" });
+    let topic = place
+        .clone()
+        .with(&levels)
+        .state(&bob, ("m.room.topic", ""), &content);
+    assert_eq!(
+        engine.status(&room, &topic.sign(&peer)).await,
+        Status::Rejected
+    );
+    // What comes after a rejected event is not rejected for that.
+    let after = place
+        .clone()
+        .and(&[&levels])
+        .message(&bob, "hello")
+        .sign(&peer);
+    assert_eq!(engine.status(&room, &after).await, Status::Accepted);
+    assert!(engine.held(&room, "m.room.topic", "").await.is_none());
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn auth_events_that_cannot_be_had_are_no_reason_to_store_anything(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let nowhere = "$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let event = place
+        .message(&peer.user("bob"), "hello")
+        .set("auth_events", json!([nowhere]))
+        .sign(&peer);
+
+    let error = engine.receive(&room, &event).await.unwrap_err();
+
+    assert!(matches!(error, ReceiveError::Missing));
+    assert!(engine.event(&event.id).await.is_none());
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_room_is_created_once(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let create = place
+        .state(
+            &peer.user("bob"),
+            ("m.room.create", ""),
+            &json!({ "room_version": "11" }),
+        )
+        .set("prev_events", json!([]))
+        .set("auth_events", json!([]))
+        .sign(&peer);
+
+    let result = engine.receive(&room, &create).await;
+
+    assert!(
+        !matches!(&result, Ok(received) if received.status == Status::Accepted),
+        "{result:?}"
+    );
+    let created = engine.held(&room, "m.room.create", "").await.unwrap();
+    assert_eq!(created.pdu.sender, alice());
+    engine.end().await;
+}

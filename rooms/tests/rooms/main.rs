@@ -1,0 +1,12 @@
+//! Rooms against a real `PostgreSQL`, with other servers that are made up.
+
+#[cfg(test)]
+mod branches;
+#[cfg(test)]
+mod engine;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod receiving;

@@ -1,0 +1,307 @@
+//! Events of servers that behave well.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use hearth_rooms::ReceiveError;
+use hearth_store::{MIGRATOR, write::Status};
+use ruma::{RoomVersionId, UserId};
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::{
+    engine::{Engine, alice},
+    peer::{Peer, World},
+};
+
+/// An engine and a peer that it knows.
+async fn scene(pool: &PgPool) -> (Engine, Arc<Peer>) {
+    let peer = Peer::new("there.org");
+    let engine = Engine::start(pool, Arc::new(World(vec![Arc::clone(&peer)]))).await;
+    (engine, peer)
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_user_of_another_server_joins_and_talks_in_every_room_version(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    for version in hearth_rooms::version::SUPPORTED {
+        let room = engine.room(version.clone()).await;
+
+        let join = engine.join(&room, &peer, "bob").await;
+        let bob = peer.user("bob");
+        let place = peer.on_top(&engine, &room).await;
+        let message = place.message(&bob, "hello").sign(&peer);
+        assert_eq!(
+            engine.status(&room, &message).await,
+            Status::Accepted,
+            "{version}"
+        );
+
+        let timeline = engine.timeline(&room).await;
+        let last = &timeline[timeline.len() - 2..];
+        assert_eq!(last, [join.id.to_string(), message.id.to_string()]);
+        assert_eq!(engine.extremities(&room).await, [message.id.to_string()]);
+        let joined = engine.membership(&room, &bob).await;
+        assert_eq!(joined.as_deref(), Some("join"));
+    }
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_that_comes_twice_is_stored_once(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let place = peer.on_top(&engine, &room).await;
+    let message = place.message(&peer.user("bob"), "hello").sign(&peer);
+
+    let (one, other) = tokio::join!(
+        engine.receive(&room, &message),
+        engine.receive(&room, &message)
+    );
+    let third = engine.receive(&room, &message).await;
+
+    for received in [one, other, third] {
+        assert_eq!(received.unwrap().status, Status::Accepted);
+    }
+    let timeline = engine.timeline(&room).await;
+    let copies = timeline.iter().filter(|id| **id == message.id.as_str());
+    assert_eq!(copies.count(), 1);
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn two_processes_that_get_one_event_store_it_once(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let world = Arc::new(World(vec![Arc::clone(&peer)]));
+    let other = Engine::start(&pool, world).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let there = other.rooms.find(&room.id).await.unwrap().unwrap();
+    for round in 0..20 {
+        let place = peer.on_top(&engine, &room).await;
+        let message = place
+            .message(&peer.user("bob"), &round.to_string())
+            .sign(&peer);
+
+        let (one, two) = tokio::join!(
+            engine.receive(&room, &message),
+            other.receive(&there, &message)
+        );
+
+        assert_eq!(one.unwrap().status, Status::Accepted);
+        assert_eq!(two.unwrap().status, Status::Accepted);
+        assert_eq!(engine.extremities(&room).await, [message.id.to_string()]);
+    }
+    assert_eq!(engine.state_ids(&room).await, other.state_ids(&there).await);
+    other.end().await;
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn our_next_event_comes_after_a_received_one(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let place = peer.on_top(&engine, &room).await;
+    let one = place.message(&peer.user("bob"), "one").sign(&peer);
+    let two = place.message(&peer.user("bob"), "two").sign(&peer);
+    engine.status(&room, &one).await;
+    engine.status(&room, &two).await;
+
+    let answer = engine.say(&room, "three").await;
+
+    let mut previous = answer.pdu.prev_events.clone();
+    previous.sort();
+    let mut expected = vec![one.id, two.id];
+    expected.sort();
+    assert_eq!(previous, expected);
+    assert_eq!(
+        engine.extremities(&room).await,
+        [answer.pdu.event_id.to_string()]
+    );
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn missing_events_are_fetched_and_come_first(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let bob = peer.user("bob");
+    let mut place = peer.on_top(&engine, &room).await;
+    let mut events = Vec::new();
+    for number in 0..30 {
+        let message = place.message(&bob, &number.to_string()).sign(&peer);
+        place = place.after(&message);
+        peer.tell(&[&message]);
+        events.push(message);
+    }
+
+    let status = engine.status(&room, &events[29]).await;
+
+    assert_eq!(status, Status::Accepted);
+    let expected: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
+    let timeline = engine.timeline(&room).await;
+    assert_eq!(timeline[timeline.len() - 30..], expected);
+    assert_eq!(engine.extremities(&room).await, expected[29..]);
+    assert!(peer.asked.load(Ordering::Relaxed) <= 5);
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn where_events_are_missing_the_state_is_asked_for(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let bob = peer.user("bob");
+    let start = peer.on_top(&engine, &room).await;
+    let carol = peer.user("carol");
+    let join = start
+        .state(
+            &carol,
+            ("m.room.member", carol.as_str()),
+            &json!({ "membership": "join" }),
+        )
+        .sign(&peer);
+    let after_join = start.clone().after(&join);
+    let lost = after_join
+        .message(&bob, "nobody has it but by id")
+        .sign(&peer);
+    let place = after_join.clone().after(&lost);
+    let last = place.message(&carol, "hello").sign(&peer);
+    peer.is_silent.store(true, Ordering::Relaxed);
+    peer.tell(&[&join, &lost, &last]);
+    peer.tell_state(&lost, after_join.state_ids());
+
+    let status = engine.status(&room, &last).await;
+
+    assert_eq!(status, Status::Accepted);
+    let held = engine.held(&room, "m.room.member", carol.as_str()).await;
+    assert_eq!(held.unwrap().pdu.event_id, join.id);
+    let joined = engine.membership(&room, &carol).await;
+    assert_eq!(joined.as_deref(), Some("join"));
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_outlier_that_comes_again_gets_its_place(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let bob = peer.user("bob");
+    let start = peer.on_top(&engine, &room).await;
+    let lost = start.message(&bob, "lost").sign(&peer);
+    let last = start.clone().after(&lost).message(&bob, "last").sign(&peer);
+    peer.is_silent.store(true, Ordering::Relaxed);
+    peer.tell(&[&lost, &last]);
+    peer.tell_state(&lost, start.state_ids());
+    assert_eq!(engine.status(&room, &last).await, Status::Accepted);
+    let outlier = engine.event(&lost.id).await.unwrap();
+    assert!(outlier.snapshot.is_none());
+    peer.is_silent.store(false, Ordering::Relaxed);
+    let next = start
+        .clone()
+        .after(&lost)
+        .later(5)
+        .message(&bob, "next")
+        .sign(&peer);
+    peer.tell(&[&next]);
+    assert_eq!(engine.status(&room, &next).await, Status::Accepted);
+
+    // It came as an ancestor, and is no extremity, since others come after it.
+    let stored = engine.event(&lost.id).await.unwrap();
+    assert!(stored.snapshot.is_some() && stored.is_accepted());
+    let mut expected = vec![last.id.to_string(), next.id.to_string()];
+    expected.sort();
+    assert_eq!(engine.extremities(&room).await, expected);
+    assert_eq!(outlier.nid, stored.nid);
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_cannot_be_had_is_said_and_nothing_is_stored(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let start = peer.on_top(&engine, &room).await;
+    let lost = start.message(&peer.user("bob"), "lost").sign(&peer);
+    let last = start
+        .after(&lost)
+        .message(&peer.user("bob"), "last")
+        .sign(&peer);
+
+    let error = engine.receive(&room, &last).await.unwrap_err();
+
+    assert!(matches!(error, ReceiveError::Missing));
+    assert!(engine.event(&last.id).await.is_none());
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn redactions_apply_whichever_comes_first(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V11).await;
+    engine.join(&room, &peer, "bob").await;
+    let bob = peer.user("bob");
+    let place = peer.on_top(&engine, &room).await;
+    let (one, two) = (
+        place.message(&bob, "one").sign(&peer),
+        place.message(&bob, "two").sign(&peer),
+    );
+    let redact = |target: &crate::peer::Event, sender: &UserId| {
+        let content = json!({ "redacts": target.id });
+        place.event(sender, ("m.room.redaction", None), &content)
+    };
+    engine.status(&room, &one).await;
+    engine.status(&room, &redact(&one, &bob).sign(&peer)).await;
+    engine.status(&room, &redact(&two, &bob).sign(&peer)).await;
+    engine.status(&room, &two).await;
+
+    for event in [one, two] {
+        let stored = engine.event(&event.id).await.unwrap();
+        assert!(stored.redaction.is_some(), "{}", event.json);
+        assert_eq!(stored.pdu.content.get(), "{}");
+    }
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn nobody_without_power_redacts_events_of_other_servers(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V11).await;
+    engine.join(&room, &peer, "bob").await;
+    let ours = engine.say(&room, "ours").await;
+    let place = peer.on_top(&engine, &room).await;
+    let content = json!({ "redacts": ours.pdu.event_id });
+    let redaction = place.event(&peer.user("bob"), ("m.room.redaction", None), &content);
+
+    let status = engine.status(&room, &redaction.sign(&peer)).await;
+
+    assert_eq!(status, Status::Accepted);
+    let ours = engine.event(&ours.pdu.event_id).await.unwrap();
+    assert!(ours.redaction.is_none());
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn policy_servers_are_asked_and_heeded(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let key = crate::peer::policy_key().public().encode();
+    let content = json!({ "via": "there.org", "public_keys": { "ed25519": key } });
+    engine.set(&room, "m.room.policy", "", content).await;
+    let place = peer.on_top(&engine, &room).await;
+    let good = place.message(&peer.user("bob"), "good").sign(&peer);
+    let spam = place.message(&peer.user("bob"), "spam").sign(&peer);
+
+    assert_eq!(engine.status(&room, &good).await, Status::Accepted);
+    *peer.recommends.lock().unwrap() = false;
+    assert_eq!(engine.status(&room, &spam).await, Status::SoftFailed);
+
+    let stored = engine.event(&good.id).await.unwrap();
+    assert!(stored.pdu.json.get().contains("ed25519:policy_server"));
+    assert_eq!(engine.extremities(&room).await, [good.id.to_string()]);
+    assert!(alice().server_name() != peer.name);
+    engine.end().await;
+}

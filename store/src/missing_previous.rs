@@ -1,0 +1,63 @@
+//! `missing_previous`: where a room's history has gaps. Journalled.
+
+use hearth_core::RoomNid;
+use sqlx::PgConnection;
+
+use crate::write::Gap;
+
+/// Adds gaps.
+pub async fn insert(conn: &mut PgConnection, rows: &[(RoomNid, &Gap)]) -> sqlx::Result<()> {
+    let rooms: Vec<i64> = rows.iter().map(|(room, _)| room.0).collect();
+    let ids: Vec<&str> = rows.iter().map(|(_, gap)| &*gap.previous).collect();
+    let children: Vec<i64> = rows.iter().map(|(_, gap)| gap.event.0).collect();
+    sqlx::query!(
+        "INSERT INTO missing_previous (event_id, child_nid, room_nid)
+         SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[])
+         ON CONFLICT DO NOTHING",
+        &ids as &[&str],
+        &children,
+        &rooms,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Deletes the gaps that these events fill.
+pub async fn delete(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM missing_previous WHERE event_id = ANY($1)",
+        event_ids as &[&str],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Finds out whether an accepted event comes after `event_id`.
+pub async fn find_child(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    event_id: &str,
+) -> sqlx::Result<Child> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM missing_previous m JOIN event e ON e.nid = m.child_nid
+               WHERE m.event_id = $1 AND m.room_nid = $2 AND e.status = 0
+           ) AS "found!""#,
+        event_id,
+        room.0,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(if found { Child::Known } else { Child::None })
+}
+
+/// What is known to come after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Child {
+    /// Nothing.
+    None,
+    /// At least one accepted event.
+    Known,
+}
