@@ -20,6 +20,7 @@ build:
 test:
 	scripts/setup tests
 	scripts/clients
+	scripts/synapse
 	cargo fmt --all --check
 	scripts/sqlx check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
