@@ -17,7 +17,7 @@ use crate::{
     event::RoomEvent,
     merge::{After, Key, Merged},
     room::{Extremity, Head, Room},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, StateMap, changes},
     stripped,
 };
 
@@ -144,7 +144,11 @@ impl<'a> Changes<'a> {
             None if current.holds(&merged.map) => Arc::clone(current),
             None => {
                 let nid = self.rooms.blocks().snapshot().await?;
-                let (snapshot, row) = current.successor(nid, self.room.nid, merged.map);
+                let base = match &merged.near {
+                    Some(near) if !is_nearer(current, near, &merged.map) => near,
+                    Some(_) | None => current,
+                };
+                let (snapshot, row) = base.successor(nid, self.room.nid, merged.map);
                 self.write.snapshots.push(row);
                 Arc::new(snapshot)
             }
@@ -235,6 +239,19 @@ impl<'a> Changes<'a> {
             display_name: None,
             avatar_url: None,
         }))
+    }
+}
+
+/// Whether `one` differs from a state in fewer entries than `other`; both share most of theirs with it.
+fn is_nearer(one: &Snapshot, other: &Snapshot, state: &StateMap) -> bool {
+    let mut other = changes(&other.map, state);
+    let mut one = changes(&one.map, state);
+    loop {
+        match (one.next(), other.next()) {
+            (None, _) => return true,
+            (Some(_), None) => return false,
+            (Some(_), Some(_)) => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hearth_core::{EventNid, SnapshotNid, StateKeyNid};
 use hearth_store::write::Status;
 use moka::future::Cache;
+use ruma::{EventId, OwnedEventId};
 
 use crate::{
     Rooms,
@@ -67,6 +68,8 @@ pub(crate) struct Merged {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// Which states it was made of, for the snapshot that will hold it.
     pub(crate) key: Option<Vec<Key>>,
+    /// A snapshot that is not far from it.
+    pub(crate) near: Option<Arc<Snapshot>>,
 }
 
 /// The states that were merged lately.
@@ -101,6 +104,28 @@ impl MergedStates {
 }
 
 impl Rooms {
+    /// The state before an event that comes after `previous`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or one of them has no place in the room.
+    pub async fn state_after_all(
+        &self,
+        room: &Room,
+        previous: &[OwnedEventId],
+    ) -> sqlx::Result<StateMap> {
+        let ids: Vec<&EventId> = previous.iter().map(AsRef::as_ref).collect();
+        let events = self.by_id(&ids).await?;
+        let mut states = Vec::with_capacity(previous.len());
+        for id in previous {
+            let event = events.get(id).filter(|event| event.room == room.nid);
+            let event = event.ok_or(sqlx::Error::RowNotFound)?;
+            let before = event.snapshot.ok_or(sqlx::Error::RowNotFound)?;
+            states.push(After::of(event, self.snapshots().get(before).await?));
+        }
+        Ok(self.merge(room, &states).await?.map)
+    }
+
     /// Resolves states; none at all come to the empty state.
     pub(crate) async fn merge(&self, room: &Room, states: &[After]) -> sqlx::Result<Merged> {
         let key: Option<Vec<Key>> = states.iter().map(After::key).collect();
@@ -109,6 +134,10 @@ impl Rooms {
             key.dedup();
             key
         });
+        let near = states.iter().find_map(|state| match state {
+            After::Event { before, .. } => Some(Arc::clone(before)),
+            After::Told(_) => None,
+        });
         if let (Some([_]), Some(After::Event { before, own: None })) =
             (key.as_deref(), states.first())
         {
@@ -116,6 +145,7 @@ impl Rooms {
                 map: before.map.clone(),
                 snapshot: Some(Arc::clone(before)),
                 key: None,
+                near,
             });
         }
         if let Some(key) = &key
@@ -125,6 +155,7 @@ impl Rooms {
                 map,
                 snapshot,
                 key: Some(key.clone()),
+                near,
             });
         }
         let mut maps: Vec<StateMap> = Vec::with_capacity(states.len());
@@ -146,6 +177,11 @@ impl Rooms {
             let value = (map.clone(), snapshot.clone());
             self.0.merged.0.insert(key, value).await;
         }
-        Ok(Merged { map, snapshot, key })
+        Ok(Merged {
+            map,
+            snapshot,
+            key,
+            near,
+        })
     }
 }

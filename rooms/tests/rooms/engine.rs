@@ -1,6 +1,6 @@
 //! A server's rooms without the server, and what tests ask of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hearth_core::{Clock, Identity, signing::ServerKey};
 use hearth_journal::{self as journal, Journal};
@@ -14,8 +14,8 @@ use hearth_store::{
     write::Status,
 };
 use ruma::{
-    CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomVersionId, UserId, owned_user_id,
-    server_name,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
+    owned_user_id, server_name,
 };
 use serde_json::{Value, json, value::RawValue};
 use sqlx::PgPool;
@@ -27,13 +27,14 @@ use crate::peer::{Event, Peer};
 /// How long anything may take on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// When the mock clock stands still.
-pub(crate) const NOW: u64 = 1_750_000_000_000;
+/// When the mock clock starts; each of our events takes a millisecond.
+const NOW: u64 = 1_750_000_000_000;
 
 /// The rooms of `here.org`.
 pub(crate) struct Engine {
     pub(crate) rooms: Rooms,
     pub(crate) pool: PgPool,
+    clock: Clock,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -45,6 +46,7 @@ pub(crate) fn alice() -> OwnedUserId {
 
 impl Engine {
     pub(crate) async fn start(pool: &PgPool, peers: Arc<dyn Peers>) -> Self {
+        let clock = Clock::mock(NOW);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (interner, blocks) = (Interner::new(pool.clone()), Blocks::new(pool.clone()));
         let journal = Journal::start(journal::Parts {
@@ -66,7 +68,7 @@ impl Engine {
                 server_name: server_name!("here.org").to_owned(),
                 key: ServerKey::from_seed(&[7; 32]),
             }),
-            clock: Clock::mock(NOW),
+            clock: clock.clone(),
             peers,
             residents: Arc::new(Alone),
             tasks: tasks.clone(),
@@ -76,6 +78,7 @@ impl Engine {
         Self {
             rooms,
             pool: pool.clone(),
+            clock,
             stop,
             tasks,
         }
@@ -95,6 +98,7 @@ impl Engine {
                 user_id: alice(),
                 display_name: None,
                 avatar_url: None,
+                more: CanonicalJsonObject::new(),
             },
             version,
             preset: Preset::Public,
@@ -114,6 +118,7 @@ impl Engine {
 
     /// Sends an event of Alice's.
     pub(crate) async fn send(&self, room: &Room, draft: Draft) -> Arc<RoomEvent> {
+        self.clock.advance(Duration::from_millis(1));
         let sender = alice();
         let sending = self.rooms.send(room, &sender, draft);
         let sent = timeout(LIMIT, sending).await.unwrap().unwrap();
@@ -205,6 +210,42 @@ impl Engine {
         ids
     }
 
+    /// What is held where, in the state before an event that comes after these.
+    pub(crate) async fn state_before(
+        &self,
+        room: &Room,
+        previous: &[OwnedEventId],
+    ) -> HashMap<(String, String), OwnedEventId> {
+        let map = self.rooms.state_after_all(room, previous).await.unwrap();
+        let events = self
+            .rooms
+            .events()
+            .map(map.values().copied())
+            .await
+            .unwrap();
+        let held = events.into_values().map(|event| {
+            let key = event.pdu.state_key.clone().unwrap_or_default();
+            (
+                (event.pdu.kind.to_string(), key),
+                event.pdu.event_id.clone(),
+            )
+        });
+        held.collect()
+    }
+
+    /// The ids of the state before a stored event, sorted, and what the checks against it said.
+    pub(crate) async fn before(&self, event: &Event) -> (bool, Vec<OwnedEventId>) {
+        let event = self.event(&event.id).await.unwrap();
+        let snapshot = self.rooms.snapshot(event.snapshot.unwrap()).await.unwrap();
+        let events = self.rooms.state_events(&snapshot).await.unwrap();
+        let mut ids: Vec<_> = events
+            .iter()
+            .map(|event| event.pdu.event_id.clone())
+            .collect();
+        ids.sort();
+        (event.status == Status::Rejected, ids)
+    }
+
     /// The ids of the forward extremities.
     pub(crate) async fn extremities(&self, room: &Room) -> Vec<String> {
         let ids: Vec<String> = sqlx::query_scalar(
@@ -241,6 +282,11 @@ impl Engine {
         .fetch_all(&self.pool)
         .await
         .unwrap()
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now().get().into()
     }
 
     /// Lets a user of a peer join a room.

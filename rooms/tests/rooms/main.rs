@@ -9,4 +9,6 @@ mod hostile;
 #[cfg(test)]
 mod peer;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod receiving;

@@ -23,7 +23,7 @@ use ruma::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use crate::engine::{Engine, NOW, canonical};
+use crate::engine::{Engine, canonical};
 
 /// A server with a key and the events that it tells of when it is asked.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Peer {
             room_id: room.id.to_string(),
             previous,
             state: state.collect(),
-            clock: NOW,
+            clock: engine.now(),
         }
     }
 
@@ -156,6 +156,23 @@ impl Place {
             .iter()
             .map(|event| (event.id.clone(), event.pdu.depth));
         self.previous.extend(more);
+        self
+    }
+
+    /// The place after these events and no others; the state stays.
+    pub(crate) fn only_after(mut self, events: &[&Event]) -> Self {
+        self.previous.clear();
+        self.and(events)
+    }
+
+    /// The ids of the events before.
+    pub(crate) fn previous_ids(&self) -> Vec<OwnedEventId> {
+        self.previous.iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The same place with another state.
+    pub(crate) fn holding(mut self, state: HashMap<(String, String), OwnedEventId>) -> Self {
+        self.state = state.into_iter().collect();
         self
     }
 
