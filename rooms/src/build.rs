@@ -100,6 +100,20 @@ impl Changes<'_> {
         Ok(Appended::New(event))
     }
 
+    /// Builds, authorises and signs an event, and leaves the head as it is: what becomes of the event is for others.
+    pub(crate) async fn propose(
+        &mut self,
+        sender: &UserId,
+        draft: Draft,
+    ) -> Result<Pdu, SendError> {
+        let base = self.base().await?;
+        let content = RawValue::from_string(serde_json::to_string(&draft.content)?)?;
+        let auth = self.auth_state(sender, &draft, &content, &base).await?;
+        let (pdu, _) = self.build(sender, draft, &auth, &base)?;
+        self.authorise(&pdu, &auth)?;
+        Ok(pdu)
+    }
+
     /// What the next event is built on: it merges the newest extremities.
     pub(crate) async fn base(&mut self) -> Result<Base, SendError> {
         let mut previous = self.head.extremities.clone();

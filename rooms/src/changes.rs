@@ -283,13 +283,14 @@ pub(crate) fn event_row(
     }
 }
 
+/// What a membership row takes of a member event.
 #[derive(Deserialize)]
-struct MemberContent {
-    membership: String,
+pub(crate) struct MemberContent {
+    pub(crate) membership: String,
     #[serde(default, deserialize_with = "lenient")]
-    displayname: Option<String>,
+    pub(crate) displayname: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
-    avatar_url: Option<String>,
+    pub(crate) avatar_url: Option<String>,
 }
 
 /// Reads a string; anything else is none.

@@ -260,7 +260,8 @@ impl Rooms {
         }
     }
 
-    async fn read_head(&self, room: &Room) -> Result<Head, SendError> {
+    /// Reads the head.
+    pub(crate) async fn read_head(&self, room: &Room) -> Result<Head, SendError> {
         let mut conn = self.pool().acquire().await?;
         let row = room_table::find(&mut conn, room.nid).await?;
         drop(conn);

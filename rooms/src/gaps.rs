@@ -248,11 +248,14 @@ impl Rooms {
             events = whole.map_err(|_| ReceiveError::Missing)?;
             single.retain(|id| *id == at);
         }
-        let fetched = stream::iter(single)
+        // Collected first: with closures in the stream the compiler cannot see that the future is `Send`.
+        let asked: Vec<_> = single
+            .into_iter()
             .map(|id| peers.event(origin, id))
-            .buffer_unordered(AT_ONCE)
-            .filter_map(async |event| event.ok());
-        events.extend(fetched.collect::<Vec<_>>().await);
+            .collect();
+        let fetched = stream::iter(asked).buffer_unordered(AT_ONCE);
+        let fetched: Vec<_> = fetched.collect().await;
+        events.extend(fetched.into_iter().filter_map(Result::ok));
         let mut events = self.read_and_verify(room, &events, STATE_EVENTS).await;
         events.retain(|event| lacked.contains(event.event_id()));
         Ok(self.store_outliers(room, &events).await?)
@@ -285,7 +288,7 @@ impl Rooms {
     }
 
     /// Reads events of a room and checks their signatures; what is no good, or too much, is left out.
-    async fn read_and_verify(
+    pub(crate) async fn read_and_verify(
         &self,
         room: &Room,
         events: &[Box<RawValue>],
@@ -307,7 +310,7 @@ fn is_usable(room: &Room, event: &RoomEvent) -> bool {
 }
 
 /// Sorts events so that each comes after those before it.
-fn oldest_first(mut events: HashMap<OwnedEventId, Verified>) -> Vec<Verified> {
+pub(crate) fn oldest_first(mut events: HashMap<OwnedEventId, Verified>) -> Vec<Verified> {
     let mut ordered = Vec::with_capacity(events.len());
     let mut ids: Vec<OwnedEventId> = events.keys().cloned().collect();
     ids.sort_by_key(|id| events.get(id).map(|event| event.pdu.depth));

@@ -5,12 +5,15 @@
 
 mod access;
 mod acl;
+mod adopt;
 mod auth_chain;
 mod authorise;
+mod backfill;
 mod build;
 mod bundle;
 mod changes;
 pub mod client_event;
+mod closest;
 mod commit;
 mod conflict;
 mod create;
@@ -21,12 +24,15 @@ pub mod error;
 pub mod event;
 pub mod filter;
 mod gaps;
+mod handshake;
 pub mod incoming;
+mod invitation;
 mod live;
 mod member_profiles;
 mod membership;
 mod merge;
 mod outliers;
+mod peer;
 pub mod peers;
 mod policy;
 mod power;
@@ -40,6 +46,7 @@ mod room;
 mod send;
 mod send_state;
 mod serve;
+mod servers;
 pub mod snapshot;
 mod state;
 mod stripped;
@@ -77,6 +84,7 @@ pub use self::{
     live::Live,
     member_profiles::MemberProfiles,
     membership::{Member, MembershipError},
+    peer::{Joined, Members, PartialInvite, PeerError, StateBefore},
     peers::Peers,
     power::Powers,
     receive::{ReceiveError, Received},
@@ -109,6 +117,9 @@ struct Inner {
     transactions: send::Transactions,
     merged: merge::MergedStates,
     auth_edges: resolve::AuthEdges,
+    known_servers: servers::KnownServers,
+    handshakes: handshake::UnderWay,
+    gaps: backfill::Gaps,
 }
 
 /// What [`Rooms`] is made of.
@@ -149,6 +160,9 @@ impl Rooms {
             transactions: send::Transactions::default(),
             merged: merge::MergedStates::default(),
             auth_edges: resolve::AuthEdges::default(),
+            known_servers: servers::KnownServers::default(),
+            handshakes: handshake::UnderWay::default(),
+            gaps: backfill::Gaps::default(),
         }))
     }
 
@@ -259,6 +273,16 @@ impl Rooms {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.parts.clock
+    }
+
+    pub(crate) fn residents(&self) -> &dyn Residents {
+        self.0.parts.residents.as_ref()
+    }
+
+    /// Forgets a room, so that its row is read again.
+    pub(crate) async fn forget_room(&self, room: &Room) {
+        self.0.by_id.invalidate(&room.id).await;
+        self.0.by_nid.invalidate(&room.nid).await;
     }
 
     pub(crate) fn peers(&self) -> &dyn Peers {

@@ -128,6 +128,7 @@ impl Rooms {
         self.0.events.forget_all();
         self.0.snapshots.forget_all();
         self.0.transactions.forget_all();
+        self.0.known_servers.forget_all();
         self.0.merged.forget_all();
         self.0.auth_edges.forget_all();
     }

@@ -1,15 +1,14 @@
 //! Joining, leaving, inviting, kicking, banning, knocking, forgetting.
 
-use hearth_store::{
-    membership as membership_table,
-    write::{MembershipRow, Write},
-};
+use hearth_store::{membership as membership_table, write::MembershipRow};
 use ruma::{
     CanonicalJsonObject, OwnedUserId, UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use crate::{Rooms, create::object, draft::Draft, error::SendError, room::Room};
+use crate::{
+    Rooms, create::object, draft::Draft, error::SendError, residents::ResidentError, room::Room,
+};
 
 /// The keys of a member event that rules read: only this server sets them.
 const RULED_KEYS: [&str; 3] = [
@@ -43,6 +42,12 @@ pub enum MembershipError {
     /// What was asked for does not fit the user's membership.
     #[error("{0}")]
     Unfit(&'static str),
+    /// The servers that could help gave no help.
+    #[error(transparent)]
+    Elsewhere(#[from] ResidentError),
+    /// This server is not in the room, and no server is known that is.
+    #[error("no server is known that is in the room")]
+    NoServer,
     /// The member event was not sent.
     #[error(transparent)]
     Event(#[from] SendError),
@@ -55,7 +60,7 @@ impl From<sqlx::Error> for MembershipError {
 }
 
 impl Member {
-    fn content(&self, membership: &str) -> CanonicalJsonObject {
+    pub(crate) fn content(&self, membership: &str) -> CanonicalJsonObject {
         let mut content = object([("membership", membership.into())]);
         if let Some(name) = &self.display_name {
             content.insert("displayname".to_owned(), name.as_str().into());
@@ -123,8 +128,9 @@ impl Rooms {
         user: &UserId,
         reason: Option<&str>,
     ) -> Result<(), MembershipError> {
-        let Some(current) = self.current(room).await? else {
-            return self.leave_unknown(room, user).await;
+        let current = match self.current(room).await? {
+            Some(current) if self.is_resident(room).await? => current,
+            Some(_) | None => return self.leave_unknown(room, user, reason).await,
         };
         let now = self.membership(&current.snapshot, user).await?;
         if now == MembershipState::Leave {
@@ -145,14 +151,19 @@ impl Rooms {
         Ok(())
     }
 
-    /// Turns down an invite to a room whose state this server does not know.
-    async fn leave_unknown(&self, room: &Room, user: &UserId) -> Result<(), MembershipError> {
+    /// Turns down an invite to a room that this server is not in.
+    async fn leave_unknown(
+        &self,
+        room: &Room,
+        user: &UserId,
+        reason: Option<&str>,
+    ) -> Result<(), MembershipError> {
         let nid = self.interner().user(user).await?;
         let mut conn = self.pool().acquire().await?;
         let known = membership_table::find(&mut conn, nid, room.nid).await?;
         drop(conn);
         match known.map(|row| row.membership).as_deref() {
-            Some("invite" | "knock") => self.put_membership(room, user, "leave", false).await,
+            Some("invite" | "knock") => self.leave_elsewhere(room, user, reason).await,
             Some("leave") => Ok(()),
             Some(_) | None => Err(MembershipError::NeverIn),
         }
@@ -166,9 +177,8 @@ impl Rooms {
         member: &Member,
         reason: Option<&str>,
     ) -> Result<(), MembershipError> {
-        self.send(room, sender, member.invite(false, reason))
-            .await?;
-        Ok(())
+        self.send_invite(room, sender, &member.user_id, member.invite(false, reason))
+            .await
     }
 
     /// Makes another user leave, or takes an invite back.
@@ -267,7 +277,7 @@ impl Rooms {
     }
 
     /// Writes a membership that no event of ours says.
-    async fn put_membership(
+    pub(crate) async fn put_membership(
         &self,
         room: &Room,
         user: &UserId,
@@ -289,19 +299,15 @@ impl Rooms {
             display_name: None,
             avatar_url: None,
         };
-        let write = Write {
-            memberships: vec![row],
-            ..Write::default()
-        };
-        self.journal()
-            .submit(write)
-            .await
-            .map_err(SendError::from)?;
-        Ok(())
+        self.write_membership(row).await
     }
 }
 
-fn with_reason(mut content: CanonicalJsonObject, reason: Option<&str>) -> CanonicalJsonObject {
+/// Adds the reason that was given to a member event's content.
+pub(crate) fn with_reason(
+    mut content: CanonicalJsonObject,
+    reason: Option<&str>,
+) -> CanonicalJsonObject {
     if let Some(reason) = reason {
         content.insert("reason".to_owned(), reason.into());
     }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use futures_util::future::BoxFuture;
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId,
-    ServerName, serde::Base64, signatures::PublicKeyMap,
+    ServerName, api::Direction, serde::Base64, signatures::PublicKeyMap,
 };
 use serde_json::value::RawValue;
 
@@ -66,6 +66,18 @@ pub trait Peers: Debug + Send + Sync {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, RemoteError>>;
 
+    /// Asks for the event of a room that is closest to a time in one direction (`GET /timestamp_to_event`).
+    fn closest_event<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        ts: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>> {
+        let _ = (from, room_id, ts, direction);
+        Box::pin(async { Err(RemoteError::Unknown) })
+    }
+
     /// Asks a policy server for its signature on an event (`POST /_matrix/policy/v1/sign`): that of the key
     /// `ed25519:policy_server`.
     fn policy_signature<'a>(
@@ -84,6 +96,15 @@ pub struct Signer {
     pub key_id: String,
     /// When it must have been valid; `None` in room versions that do not ask for that.
     pub at: Option<MilliSecondsSinceUnixEpoch>,
+}
+
+/// An event that is close to a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosestEvent {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// When it was made, as its sender says.
+    pub origin_server_ts: MilliSecondsSinceUnixEpoch,
 }
 
 /// A part of a room's graph.

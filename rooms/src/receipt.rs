@@ -38,7 +38,7 @@ pub(crate) struct Ancestry {
 }
 
 /// A received event with all that is known of it before it is compared with the current state.
-struct Candidate {
+pub(crate) struct Candidate {
     pdu: Pdu,
     sender: UserNid,
     state_key: Option<StateKeyNid>,
@@ -64,7 +64,7 @@ impl Rooms {
         event: Verified,
         ancestry: Ancestry,
     ) -> Result<Option<Status>, SendError> {
-        let candidate = self.judge(room, event, ancestry).await?;
+        let candidate = self.judge(room, event, ancestry, Tense::Present).await?;
         for attempt in 1..=ATTEMPTS {
             let (outcome, status) = if attempt < LOSSES {
                 self.try_place(room, &candidate).await?
@@ -125,12 +125,23 @@ impl Rooms {
         Ok((outcome, status))
     }
 
+    /// Finds out all about an event of the past: nobody is asked whether it should be in the room.
+    pub(crate) async fn judge_past(
+        &self,
+        room: &Room,
+        event: Verified,
+        ancestry: Ancestry,
+    ) -> Result<Candidate, SendError> {
+        self.judge(room, event, ancestry, Tense::Past).await
+    }
+
     /// Finds out all about an event that does not depend on the current state.
     async fn judge(
         &self,
         room: &Room,
         event: Verified,
         ancestry: Ancestry,
+        tense: Tense,
     ) -> Result<Candidate, SendError> {
         let authorities = event.authorities(&room.rules);
         let authorities: Vec<_> = authorities.iter().map(AsRef::as_ref).collect();
@@ -140,9 +151,9 @@ impl Rooms {
         if verdict.is_ok() {
             verdict = self.allows(room, &event.pdu, &before.map).await?;
         }
-        let (recommendation, event) = match &verdict {
-            Ok(()) => self.recommend(room, event).await?,
-            Err(_) => (Recommendation::Included, event),
+        let (recommendation, event) = match (&verdict, tense) {
+            (Ok(()), Tense::Present) => self.recommend(room, event).await?,
+            (Ok(()), Tense::Past) | (Err(_), _) => (Recommendation::Included, event),
         };
         let pdu = event.pdu;
         if let Err(reason) = &verdict {
@@ -236,50 +247,38 @@ impl Rooms {
     }
 }
 
+/// Whether an event is new to everybody, or only to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tense {
+    Present,
+    Past,
+}
+
 impl Changes<'_> {
+    /// Puts an event of the past at a place before the timeline; the head stays as it is.
+    pub(crate) async fn look_back(
+        &mut self,
+        candidate: &Candidate,
+        order: i64,
+    ) -> Result<(), SendError> {
+        let status = match &candidate.verdict {
+            Ok(()) => Status::Accepted,
+            Err(_) => Status::Rejected,
+        };
+        let before = self.state_before(candidate).await?;
+        let place = Placement::Backfilled(order);
+        self.add_received(candidate, &before, (status, place))
+            .await?;
+        Ok(())
+    }
+
     /// Compares a received event with the current state and puts it where it belongs.
     async fn receive(&mut self, candidate: &Candidate) -> Result<Status, SendError> {
-        // Merged anew each time: the snapshot that held it may be gone.
-        let before = self
-            .rooms
-            .merge(self.room, &candidate.ancestry.states)
-            .await?;
-        let before = self.store(before).await?;
-        let nid = match candidate.outlier {
-            Some(nid) => nid,
-            None => self.rooms.blocks().event().await?,
-        };
+        let before = self.state_before(candidate).await?;
         let status = self.status(candidate, &before).await?;
-        let refs = References {
-            state_key: candidate.state_key,
-            auth: candidate.auth.clone(),
-            redacts: candidate
-                .redacts
-                .clone()
-                .filter(|_| status == Status::Accepted),
-        };
-        let place = (self.room, nid);
-        let mut row = event_row(place, &candidate.pdu, candidate.sender, &before, refs);
-        row.status = status;
-        row.source = match candidate.outlier {
-            Some(_) => Source::Outlier,
-            None => Source::Received,
-        };
-        if status != Status::Accepted {
-            row.placement = Placement::Outlier;
-        }
-        let event = Arc::new(RoomEvent::new(&row, candidate.pdu.clone()));
-        self.add(row, &event).await;
-        let gap = |id: &OwnedEventId| Gap {
-            previous: id.to_string(),
-            event: nid,
-        };
-        if status != Status::Rejected {
-            let gaps = candidate.ancestry.gaps.iter().map(gap);
-            self.write.gaps.extend(gaps);
-        }
-        let redaction = candidate.redaction.map(|redaction| (nid, redaction));
-        self.write.redacted.extend(redaction);
+        let event = self
+            .add_received(candidate, &before, (status, Placement::Live))
+            .await?;
         if status == Status::Accepted {
             let previous = candidate.ancestry.previous.iter().map(|event| event.nid);
             let previous: Vec<EventNid> = previous.collect();
@@ -292,6 +291,58 @@ impl Changes<'_> {
             }
         }
         Ok(status)
+    }
+
+    /// The state before an event. Merged anew each time: the snapshot that held it may be gone.
+    async fn state_before(&mut self, candidate: &Candidate) -> Result<Arc<Snapshot>, SendError> {
+        let states = &candidate.ancestry.states;
+        let before = self.rooms.merge(self.room, states).await?;
+        self.store(before).await
+    }
+
+    /// Adds the row of a received event; only an accepted one gets the place.
+    async fn add_received(
+        &mut self,
+        candidate: &Candidate,
+        before: &Snapshot,
+        (status, placement): (Status, Placement),
+    ) -> Result<Arc<RoomEvent>, SendError> {
+        let nid = match candidate.outlier {
+            Some(nid) => nid,
+            None => self.rooms.blocks().event().await?,
+        };
+        let refs = References {
+            state_key: candidate.state_key,
+            auth: candidate.auth.clone(),
+            redacts: candidate
+                .redacts
+                .clone()
+                .filter(|_| status == Status::Accepted),
+        };
+        let place = (self.room, nid);
+        let mut row = event_row(place, &candidate.pdu, candidate.sender, before, refs);
+        row.status = status;
+        row.source = match candidate.outlier {
+            Some(_) => Source::Outlier,
+            None => Source::Received,
+        };
+        row.placement = match status {
+            Status::Accepted => placement,
+            Status::SoftFailed | Status::Rejected => Placement::Outlier,
+        };
+        let event = Arc::new(RoomEvent::new(&row, candidate.pdu.clone()));
+        self.add(row, &event).await;
+        let gap = |id: &OwnedEventId| Gap {
+            previous: id.to_string(),
+            event: nid,
+        };
+        if status != Status::Rejected {
+            let gaps = candidate.ancestry.gaps.iter().map(gap);
+            self.write.gaps.extend(gaps);
+        }
+        let redaction = candidate.redaction.map(|redaction| (nid, redaction));
+        self.write.redacted.extend(redaction);
+        Ok(event)
     }
 
     /// What the checks against the current state say.

@@ -114,7 +114,11 @@ impl Rooms {
         room: &Room,
         event_id: &EventId,
     ) -> Result<Option<Received>, ReceiveError> {
-        if self.current(room).await?.is_none() {
+        // What is stored of a room that we left is out of date.
+        if !self
+            .has_users_in(room, &self.identity().server_name)
+            .await?
+        {
             return Err(ReceiveError::NotInRoom);
         }
         let stored = self.by_id(&[event_id]).await?;

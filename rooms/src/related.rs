@@ -181,8 +181,8 @@ impl Rooms {
         Ok(page)
     }
 
-    /// The event closest to `ts` in one direction, of those that `receiver` may see.
-    pub async fn closest(
+    /// The event closest to `ts` in one direction, of those that are here and that `receiver` may see.
+    pub(crate) async fn closest_here(
         &self,
         room: &Room,
         receiver: &Receiver,

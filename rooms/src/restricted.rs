@@ -138,6 +138,16 @@ impl Rooms {
         Ok(of_us.cloned().collect())
     }
 
+    /// Whether this server is in all of `rooms`, and so knows who is in them.
+    pub(crate) async fn are_resident(&self, rooms: &[OwnedRoomId]) -> sqlx::Result<bool> {
+        let ids: Vec<&str> = rooms.iter().map(AsRef::as_ref).collect();
+        let mut conn = self.pool().acquire().await?;
+        let resident = membership_table::list_resident_of(&mut conn, &ids).await?;
+        Ok(ids
+            .iter()
+            .all(|id| resident.iter().any(|known| known == id)))
+    }
+
     /// A user of ours whom a join by a restricted rule can name as `join_authorised_via_users_server`: joined, and with
     /// the power to invite. `None` when there is nobody like that.
     ///

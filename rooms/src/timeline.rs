@@ -139,8 +139,23 @@ impl Rooms {
         Ok((found, true))
     }
 
-    /// A page of a room's history, of what `receiver` may see of it.
+    /// A page of a room's history, of what `receiver` may see of it; where the history here has gaps, other servers are
+    /// asked first.
     pub async fn page(
+        &self,
+        room: &Room,
+        receiver: &Receiver,
+        request: &PageRequest<'_>,
+    ) -> sqlx::Result<Page> {
+        let page = self.page_here(room, receiver, request).await?;
+        if self.fill_page(room, request, &page).await? {
+            return self.page_here(room, receiver, request).await;
+        }
+        Ok(page)
+    }
+
+    /// A page of what is here of a room's history.
+    async fn page_here(
         &self,
         room: &Room,
         receiver: &Receiver,

@@ -163,7 +163,7 @@ impl Rooms {
 }
 
 /// The visibility that an event sets; anything unknown counts as the default.
-fn visibility_of(event: &RoomEvent) -> HistoryVisibility {
+pub(crate) fn visibility_of(event: &RoomEvent) -> HistoryVisibility {
     event
         .pdu
         .content_as::<VisibilityContent>()

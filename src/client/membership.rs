@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_rooms::{Room, Rooms};
+use hearth_rooms::{Directory, Room, Rooms};
 use hearth_users::Profiles;
 use http::StatusCode;
 use ruma::{
-    CanonicalJsonObject, OwnedRoomId, RoomId, RoomOrAliasId, UserId,
+    CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId,
     api::{
         client::{
             knock::knock_room,
@@ -67,33 +67,39 @@ async fn join_room_by_id(
     WithBody { request, body }: WithBody<join_room_by_id::v3::Request>,
 ) -> Result<Ruma<join_room_by_id::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
-    let rooms = &arrivals.rooms;
-    let room_id = join(rooms, &profiles, &requester, &request.room_id, body).await?;
-    arrivals.take_along(&requester, &room_id).await;
+    let place = Place {
+        room_id: request.room_id,
+        via: Vec::new(),
+    };
+    join(&arrivals.rooms, &profiles, &requester, &place, body).await?;
+    arrivals.take_along(&requester, &place.room_id).await;
 
-    Ok(Ruma(join_room_by_id::v3::Response::new(room_id)))
+    Ok(Ruma(join_room_by_id::v3::Response::new(place.room_id)))
 }
 
 /// `POST /_matrix/client/*/join/{roomIdOrAlias}`
 async fn join_room_by_id_or_alias(
     State(arrivals): State<Arrivals>,
+    State(directory): State<Directory>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
     requester: Requester,
     WithBody { request, body }: WithBody<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Ruma<join_room_by_id_or_alias::v3::Response>, ApiError> {
     limits.check_user(Action::Join, requester.user_id())?;
-    let rooms = &arrivals.rooms;
-    let room_id = resolve(rooms, &request.room_id_or_alias).await?;
-    let room_id = join(rooms, &profiles, &requester, &room_id, body).await?;
-    arrivals.take_along(&requester, &room_id).await;
+    let place = Place::find(&directory, &request.room_id_or_alias, request.via).await?;
+    join(&arrivals.rooms, &profiles, &requester, &place, body).await?;
+    arrivals.take_along(&requester, &place.room_id).await;
 
-    Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(room_id)))
+    Ok(Ruma(join_room_by_id_or_alias::v3::Response::new(
+        place.room_id,
+    )))
 }
 
 /// `POST /_matrix/client/*/knock/{roomIdOrAlias}`
 async fn knock_room(
     State(rooms): State<Rooms>,
+    State(directory): State<Directory>,
     State(profiles): State<Profiles>,
     State(limits): State<RateLimits>,
     requester: Requester,
@@ -101,14 +107,14 @@ async fn knock_room(
 ) -> Result<Ruma<knock_room::v3::Response>, ApiError> {
     requester.refuse_suspended()?;
     limits.check_user(Action::Join, requester.user_id())?;
-    let room_id = resolve(&rooms, &request.room_id_or_alias).await?;
-    let room = known(&rooms, &room_id).await?;
+    let place = Place::find(&directory, &request.room_id_or_alias, request.via).await?;
     let member = member(&rooms, &profiles, requester.user_id()).await?;
+    let reason = request.reason.as_deref();
     rooms
-        .knock(&room, &member, request.reason.as_deref())
+        .knock_by_id(&place.room_id, &place.via, &member, reason)
         .await?;
 
-    Ok(Ruma(knock_room::v3::Response::new(room_id)))
+    Ok(Ruma(knock_room::v3::Response::new(place.room_id)))
 }
 
 /// `POST /_matrix/client/*/rooms/{roomId}/leave`
@@ -165,7 +171,6 @@ async fn invite_user(
         .find(&request.room_id)
         .await?
         .ok_or_else(not_in_room)?;
-    refuse_remote(&rooms, &recipient.user_id)?;
     let member = member(&rooms, &profiles, &recipient.user_id).await?;
     let reason = recipient.reason.as_deref();
     rooms
@@ -237,42 +242,49 @@ async fn join(
     rooms: &Rooms,
     profiles: &Profiles,
     requester: &Requester,
-    room_id: &RoomId,
+    place: &Place,
     mut body: CanonicalJsonObject,
-) -> Result<OwnedRoomId, ApiError> {
+) -> Result<(), ApiError> {
     requester.refuse_suspended()?;
-    let room = known(rooms, room_id).await?;
     let mut member = member(rooms, profiles, requester.user_id()).await?;
     body.remove("third_party_signed");
     member.more = body;
-    rooms.join(&room, &member).await?;
-    Ok(room.id.clone())
+    rooms
+        .join_by_id(&place.room_id, &place.via, &member)
+        .await?;
+    Ok(())
 }
 
 async fn known(rooms: &Rooms, room_id: &RoomId) -> Result<Arc<Room>, ApiError> {
     rooms.find(room_id).await?.ok_or_else(no_such_room)
 }
 
-/// The room that an id or an alias means.
-async fn resolve(rooms: &Rooms, id_or_alias: &RoomOrAliasId) -> Result<OwnedRoomId, ApiError> {
-    match <&ruma::RoomAliasId>::try_from(id_or_alias) {
-        Ok(alias) => {
-            let room_id = rooms.room_of_alias(alias).await?;
-            room_id.ok_or_else(|| ApiError::not_found("this alias leads nowhere"))
-        }
-        Err(_) => RoomId::parse(id_or_alias.as_str())
-            .map_err(|_| ApiError::invalid_param("this is neither a room id nor an alias")),
-    }
+/// A room that somebody wants to get into, and servers that may be in it.
+struct Place {
+    room_id: OwnedRoomId,
+    via: Vec<OwnedServerName>,
 }
 
-/// Users of other servers are invited through federation.
-fn refuse_remote(rooms: &Rooms, user: &UserId) -> Result<(), ApiError> {
-    if user.server_name() == rooms.identity().server_name {
-        return Ok(());
+impl Place {
+    /// The room that an id or an alias means.
+    async fn find(
+        directory: &Directory,
+        id_or_alias: &RoomOrAliasId,
+        mut via: Vec<OwnedServerName>,
+    ) -> Result<Self, ApiError> {
+        match <&RoomAliasId>::try_from(id_or_alias) {
+            Ok(alias) => {
+                let resolved = directory.resolve(alias).await?;
+                via.extend(resolved.servers);
+                Ok(Self {
+                    room_id: resolved.room_id,
+                    via,
+                })
+            }
+            Err(id) => Ok(Self {
+                room_id: id.to_owned(),
+                via,
+            }),
+        }
     }
-    Err(ApiError::new(
-        StatusCode::BAD_GATEWAY,
-        ErrorKind::Unknown,
-        "this server does not talk to other servers yet",
-    ))
 }

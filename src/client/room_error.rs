@@ -1,6 +1,6 @@
 //! What a client is told when something in a room fails.
 
-use hearth_rooms::{CreateError, MembershipError, SendError};
+use hearth_rooms::{CreateError, MembershipError, SendError, residents::ResidentError};
 use http::StatusCode;
 use ruma::api::error::ErrorKind;
 
@@ -42,7 +42,35 @@ impl From<MembershipError> for ApiError {
             }
             MembershipError::NeverIn => Self::not_found("you were never in this room"),
             MembershipError::Unfit(reason) => Self::forbidden(reason),
+            MembershipError::Elsewhere(error) => error.into(),
+            MembershipError::NoServer => no_such_room(),
             MembershipError::Event(error) => error.into(),
+        }
+    }
+}
+
+impl From<ResidentError> for ApiError {
+    fn from(error: ResidentError) -> Self {
+        match error {
+            // What we sent was wrong, and not what the client sent.
+            ResidentError::Refused { kind, message, .. }
+                if matches!(*kind, ErrorKind::MissingParam | ErrorKind::InvalidParam) =>
+            {
+                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message)
+            }
+            ResidentError::Refused {
+                status,
+                kind,
+                message,
+            } => match StatusCode::from_u16(status) {
+                Ok(status) if status.is_client_error() => Self::new(status, *kind, message),
+                Ok(_) | Err(_) => Self::new(StatusCode::BAD_GATEWAY, *kind, message),
+            },
+            ResidentError::Unreachable => Self::new(
+                StatusCode::BAD_GATEWAY,
+                ErrorKind::Unknown,
+                "no server that is in the room answers",
+            ),
         }
     }
 }

@@ -50,6 +50,16 @@ pub async fn list(conn: &mut PgConnection, nids: &[EventNid]) -> sqlx::Result<Ve
     .await
 }
 
+/// Lists the ids of the events with these numbers, in no order.
+pub async fn list_ids(conn: &mut PgConnection, nids: &[EventNid]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT event_id FROM event WHERE nid = ANY($1)",
+        nids as &[EventNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Lists the numbers of those of `event_ids` that are stored, with their ids.
 pub async fn list_nids(
     conn: &mut PgConnection,

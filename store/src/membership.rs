@@ -143,6 +143,62 @@ pub async fn list_joined_of(
     .await
 }
 
+/// Lists those of `room_ids` that a user of ours is joined to.
+pub async fn list_resident_of(
+    conn: &mut PgConnection,
+    room_ids: &[&str],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT room_id FROM room
+         WHERE room_id = ANY($1)
+           AND EXISTS (SELECT FROM membership ours JOIN account ON account.user_nid = ours.user_nid
+                       WHERE ours.room_nid = room.nid AND ours.membership = 'join')",
+        room_ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists those of `room_ids` that a user of `server` is joined to, if this server is in them.
+pub async fn list_joined_of_server(
+    conn: &mut PgConnection,
+    server: &str,
+    room_ids: &[&str],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT room_id FROM room
+         WHERE room_id = ANY($2)
+           AND EXISTS (SELECT FROM membership m JOIN user_id ON user_id.nid = m.user_nid
+                       WHERE m.room_nid = room.nid AND m.membership = 'join'
+                         AND substr(user_id, strpos(user_id, ':') + 1) = $1)
+           AND EXISTS (SELECT FROM membership ours JOIN account ON account.user_nid = ours.user_nid
+                       WHERE ours.room_nid = room.nid AND ours.membership = 'join')",
+        server,
+        room_ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Lists the memberships of these users of a room; users without one are left out.
+pub async fn list_in_room(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    users: &[UserNid],
+) -> sqlx::Result<Vec<(UserNid, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT user_nid AS "user: UserNid", membership FROM membership WHERE room_nid = $1 AND user_nid = ANY($2)"#,
+        room.0,
+        users as &[UserNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.user, row.membership))
+        .collect())
+}
+
 /// Lists up to `limit` of our users that are joined to the room, the longest-serving first.
 pub async fn list_local_joined(
     conn: &mut PgConnection,

@@ -23,6 +23,27 @@ pub async fn insert(conn: &mut PgConnection, rows: &[(RoomNid, &Gap)]) -> sqlx::
     Ok(())
 }
 
+/// Lists up to `limit` events that are missing before accepted events of the timeline with these depths, those before the
+/// deepest first.
+pub async fn list(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    (low, high): (i64, i64),
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT m.event_id FROM missing_previous m JOIN event e ON e.nid = m.child_nid
+         WHERE m.room_nid = $1 AND e.stream_order IS NOT NULL AND e.depth BETWEEN $2 AND $3
+         ORDER BY e.depth DESC LIMIT $4",
+        room.0,
+        low,
+        high,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Deletes the gaps that these events fill.
 pub async fn delete(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::Result<()> {
     sqlx::query!(

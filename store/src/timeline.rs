@@ -185,6 +185,16 @@ pub async fn list_by_time(
     }
 }
 
+/// The first place of a room's timeline that is taken.
+pub async fn find_first_order(conn: &mut PgConnection, room: RoomNid) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        "SELECT min(stream_order) FROM event WHERE room_nid = $1 AND stream_order IS NOT NULL",
+        room.0,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Finds the last event of a room's timeline up to a place in the stream.
 pub async fn find_last(
     conn: &mut PgConnection,

@@ -3,6 +3,7 @@
 //! Client-Server API, "Discovering rooms within spaces".
 
 mod child;
+mod for_server;
 mod token;
 mod walk;
 

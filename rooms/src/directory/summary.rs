@@ -222,14 +222,16 @@ fn held(snapshot: &Snapshot, keys: &[Option<StateKeyNid>]) -> Vec<Option<EventNi
     held.collect()
 }
 
-fn is_open(rule: &JoinRuleSummary) -> bool {
+/// Whether anybody may get in, or ask to be let in.
+pub(super) fn is_open(rule: &JoinRuleSummary) -> bool {
     matches!(
         rule,
         JoinRuleSummary::Public | JoinRuleSummary::Knock | JoinRuleSummary::KnockRestricted(_)
     )
 }
 
-fn allowed(rule: &JoinRuleSummary) -> &[OwnedRoomId] {
+/// The rooms whose members may join.
+pub(super) fn allowed(rule: &JoinRuleSummary) -> &[OwnedRoomId] {
     match rule {
         JoinRuleSummary::Restricted(restricted) | JoinRuleSummary::KnockRestricted(restricted) => {
             &restricted.allowed_room_ids
@@ -242,7 +244,8 @@ fn allowed(rule: &JoinRuleSummary) -> &[OwnedRoomId] {
     }
 }
 
-fn allowed_in(rule: &JoinRuleSummary, joined: &HashSet<OwnedRoomId>) -> bool {
+/// Whether who is joined to `joined` may join.
+pub(super) fn allowed_in(rule: &JoinRuleSummary, joined: &HashSet<OwnedRoomId>) -> bool {
     allowed(rule).iter().any(|room| joined.contains(room))
 }
 

@@ -1,0 +1,77 @@
+//! Inviting users, of other servers too.
+//!
+//! Server-Server API, "Inviting to a room": the invited user's server signs the event before it goes into the room.
+
+use hearth_core::{Pdu, pdu::event_id};
+use ruma::{CanonicalJsonObject, ServerName, UserId};
+use serde_json::value::RawValue;
+
+use crate::{
+    Rooms,
+    changes::Changes,
+    draft::Draft,
+    error::SendError,
+    membership::MembershipError,
+    residents::{Invitation, ResidentError},
+    room::Room,
+    stripped,
+};
+
+impl Rooms {
+    /// Sends an invite, once the server of `invited` has signed it if that is another one.
+    pub(crate) async fn send_invite(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        invited: &UserId,
+        draft: Draft,
+    ) -> Result<(), MembershipError> {
+        let server = invited.server_name();
+        if server == self.identity().server_name {
+            self.send(room, sender, draft).await?;
+            return Ok(());
+        }
+        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
+        let head = self.read_head(room).await?;
+        let pdu = Changes::new(self, room, head)
+            .propose(sender, draft)
+            .await?;
+        let told = stripped::for_server(self, &current.snapshot, sender).await?;
+        let told: Vec<Box<RawValue>> = told.iter().map(|event| event.pdu.json.clone()).collect();
+        let invitation = Invitation {
+            room_id: &room.id,
+            version: &room.version,
+            event_id: &pdu.event_id,
+            event: &pdu.json,
+            room_state: &told,
+        };
+        let signed = self.residents().invite(server, invitation).await?;
+        check_signed(room, server, &pdu, &signed)?;
+        let ours = self.identity().server_name.clone();
+        self.take_handed(&ours, &room.id, &signed).await
+    }
+}
+
+/// Checks that what came back is the invite that was sent, with the other server's signature.
+fn check_signed(
+    room: &Room,
+    server: &ServerName,
+    sent: &Pdu,
+    signed: &RawValue,
+) -> Result<(), ResidentError> {
+    let malformed = |reason: &str| {
+        tracing::warn!(%server, room_id = %room.id, reason, "a server answered an invite with rubbish");
+        ResidentError::Unreachable
+    };
+    let object: CanonicalJsonObject =
+        serde_json::from_str(signed.get()).map_err(|_| malformed("it is no event"))?;
+    let event_id = event_id(&object, &room.rules).map_err(|_| malformed("it is no event"))?;
+    if event_id != sent.event_id {
+        return Err(malformed("it is another event"));
+    }
+    let signatures = object.get("signatures").and_then(|value| value.as_object());
+    match signatures {
+        Some(signatures) if signatures.contains_key(server.as_str()) => Ok(()),
+        Some(_) | None => Err(malformed("it is not signed")),
+    }
+}

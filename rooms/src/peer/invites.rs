@@ -1,0 +1,186 @@
+//! Invites of our users by users of other servers.
+
+use hearth_core::Pdu;
+use hearth_store::{account, write::MembershipRow};
+use ruma::{
+    OwnedUserId, RoomId, ServerName, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{PeerError, ToldState, handed::Handed};
+use crate::{
+    Rooms, error::SendError, incoming::Incoming, membership::MembershipError,
+    residents::Invitation, room::Room, version,
+};
+
+#[derive(Deserialize)]
+struct Content {
+    membership: String,
+}
+
+/// The user of ours whom a member event keeps out of a room.
+fn refused(event: &Pdu, server: &ServerName) -> Option<OwnedUserId> {
+    let content: Content = event.content_as().ok()?;
+    let user = UserId::parse(event.state_key.as_deref()?).ok()?;
+    let refused = event.kind == TimelineEventType::RoomMember
+        && matches!(&*content.membership, "leave" | "ban")
+        && user.server_name() == server;
+    refused.then_some(user)
+}
+
+impl Rooms {
+    /// Takes an invite for a user of ours from `origin`, and gives the event with our signature.
+    ///
+    /// # Errors
+    ///
+    /// See [`PeerError`].
+    pub async fn accept_invite(
+        &self,
+        origin: &ServerName,
+        invitation: Invitation<'_>,
+    ) -> Result<Box<RawValue>, PeerError> {
+        let version = invitation.version;
+        let rules = version::supported(version)
+            .ok_or_else(|| PeerError::IncompatibleVersion(version.clone()))?;
+        let mut handed = Handed::read(
+            invitation.room_id,
+            &rules,
+            invitation.event_id,
+            invitation.event,
+        )?;
+        let server = &self.identity().server_name;
+        let invited = handed.check_invite(origin, server)?;
+        let read = Incoming::read(invitation.event, invitation.room_id, &rules);
+        let read = read.map_err(|error| PeerError::Invalid(error.to_string()))?;
+        for verified in self.verify(&rules, vec![read]).await {
+            verified.map_err(|error| PeerError::Invalid(error.to_string()))?;
+        }
+        self.check_account(&invited).await?;
+        let room = self.row_for(invitation.room_id, version).await?;
+        if !self.server_allowed(&room, origin).await? {
+            return Err(PeerError::Forbidden(
+                "the room's access control list excludes this server".into(),
+            ));
+        }
+        handed.sign(self, &room)?;
+        if self.is_resident(&room).await? {
+            self.refuse_member(&room, &invited).await?;
+        } else {
+            self.note_invite(&room, &handed, &invited, invitation.room_state)
+                .await?;
+        }
+        Ok(handed.pdu.json)
+    }
+
+    /// Takes note that users of a room that this server is not in took an invite of a user of ours back, or let a knock go
+    /// unheard; `false` when the event says nothing of the kind, or its sender has nothing to do with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`PeerError`].
+    pub async fn accept_refusal(
+        &self,
+        room_id: &RoomId,
+        event: &RawValue,
+    ) -> Result<bool, PeerError> {
+        let Some(room) = self.find(room_id).await? else {
+            return Ok(false);
+        };
+        let Ok(read) = Incoming::read(event, room_id, &room.rules) else {
+            return Ok(false);
+        };
+        let verified = self.verify(&room.rules, vec![read]).await.pop();
+        let Some(Ok(event)) = verified else {
+            return Ok(false);
+        };
+        let Some(user) = refused(event.pdu(), &self.identity().server_name) else {
+            return Ok(false);
+        };
+        let told_by = self.servers_of_invite(&room, &user).await;
+        let told_by = told_by.map_err(|error| SendError::BadEvent(error.to_string()))?;
+        let sender = &event.pdu().sender;
+        if !told_by.iter().any(|server| server == sender.server_name())
+            || self.is_resident(&room).await?
+        {
+            return Ok(false);
+        }
+        let row = MembershipRow {
+            user: self.interner().user(&user).await?,
+            room: room.nid,
+            membership: event
+                .pdu()
+                .content_as::<Content>()
+                .map_err(SendError::from)?
+                .membership,
+            event: None,
+            sender: self.interner().user(sender).await?,
+            stripped: None,
+            forgotten: false,
+            display_name: None,
+            avatar_url: None,
+        };
+        let written = self.write_membership(row).await;
+        written.map_err(|error| SendError::BadEvent(error.to_string()))?;
+        Ok(true)
+    }
+
+    /// Whether the invited user exists and has not gone for good.
+    async fn check_account(&self, user: &UserId) -> Result<(), PeerError> {
+        let nid = self.interner().find_user(user).await?;
+        let mut conn = self.pool().acquire().await?;
+        let row = match nid {
+            Some(nid) => account::find(&mut conn, nid).await?,
+            None => None,
+        };
+        match row {
+            Some(row) if !row.deactivated => Ok(()),
+            Some(_) | None => Err(PeerError::Forbidden("there is no such user here".into())),
+        }
+    }
+
+    /// In a room that we are in the invite comes as an event soon; it only has to make sense.
+    async fn refuse_member(&self, room: &Room, user: &UserId) -> Result<(), PeerError> {
+        let current = self.current(room).await?.ok_or(PeerError::NotFound)?;
+        match self.membership(&current.snapshot, user).await? {
+            MembershipState::Join => Err(PeerError::Forbidden("the user is in the room".into())),
+            MembershipState::Ban => Err(PeerError::Forbidden("the user is banned".into())),
+            MembershipState::Invite | MembershipState::Knock | MembershipState::Leave | _ => Ok(()),
+        }
+    }
+
+    /// Lets the user hear of the invite to a room that we know nothing else of.
+    async fn note_invite(
+        &self,
+        room: &Room,
+        handed: &Handed,
+        user: &UserId,
+        told: &[Box<RawValue>],
+    ) -> Result<(), PeerError> {
+        let told = ToldState::read(self, room, told.to_vec()).await;
+        // Since room version 12 whole events are asked for; in older rooms many servers still send stripped ones.
+        let strict = room.rules.authorization.room_create_event_id_as_room_id;
+        if strict && !(told.has_create() && told.is_sound()) {
+            return Err(PeerError::Missing(
+                "invite_room_state must hold whole signed events, the create event among them",
+            ));
+        }
+        let row = MembershipRow {
+            user: self.interner().user(user).await?,
+            room: room.nid,
+            membership: "invite".to_owned(),
+            event: None,
+            sender: self.interner().user(&handed.pdu.sender).await?,
+            stripped: Some(told.stripped_with(&handed.pdu)?),
+            forgotten: false,
+            display_name: None,
+            avatar_url: None,
+        };
+        match self.write_membership(row).await {
+            Ok(()) => Ok(()),
+            Err(MembershipError::Event(error)) => Err(error.into()),
+            Err(error) => Err(SendError::BadEvent(error.to_string()).into()),
+        }
+    }
+}
