@@ -1,0 +1,144 @@
+//! Inviting users of other servers, and turning invites down.
+
+use std::slice::from_ref;
+
+use hearth_rooms::{MembershipError, Preset};
+use hearth_store::MIGRATOR;
+use ruma::{OwnedRoomId, RoomVersionId};
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::server::Server;
+
+/// What the invited user is told of the room.
+async fn told(server: &Server, room_id: &OwnedRoomId, user: &hearth_rooms::Member) -> Vec<Value> {
+    let row = server.row(room_id, user).await.unwrap();
+    serde_json::from_str(&row.stripped.unwrap()).unwrap()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_invited_user_hears_of_it_and_joins(pool: PgPool) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    for version in [RoomVersionId::V6, RoomVersionId::V11, RoomVersionId::V12] {
+        let tea = there.create(&bob, version, Preset::Private, vec![]).await;
+        let room = there.room(&tea).await;
+
+        there
+            .rooms
+            .invite(&room, &bob.user_id, &ann, Some("come"))
+            .await
+            .unwrap();
+
+        assert_eq!(there.in_state(&tea, &ann).await, "invite");
+        let event = there.member_event(&tea, &ann).await.unwrap();
+        assert!(event.pdu.json.get().contains("\"here.org\":{\"ed25519"));
+        assert_eq!(here.membership(&tea, &ann).await, "invite");
+        let told = told(&here, &tea, &ann).await;
+        let kinds: Vec<&str> = told.iter().map(|e| e["type"].as_str().unwrap()).collect();
+        assert!(kinds.contains(&"m.room.create") && kinds.contains(&"m.room.name"));
+        let last = told.last().unwrap();
+        assert_eq!(last["state_key"], ann.user_id.as_str());
+        assert_eq!(last["content"]["reason"], "come");
+
+        here.rooms.join_by_id(&tea, &[], &ann).await.unwrap();
+
+        assert_eq!(here.state(&tea).await, there.state(&tea).await);
+    }
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_invite_that_is_turned_down_is_gone_on_both_servers(pool: PgPool) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Private, vec![])
+        .await;
+    let room = there.room(&tea).await;
+    let inviting = there.rooms.invite(&room, &bob.user_id, &ann, None);
+    inviting.await.unwrap();
+
+    let room = here.room(&tea).await;
+    here.rooms
+        .leave(&room, &ann.user_id, Some("no time"))
+        .await
+        .unwrap();
+
+    assert_eq!(here.membership(&tea, &ann).await, "leave");
+    assert_eq!(there.in_state(&tea, &ann).await, "leave");
+    let leave = there.member_event(&tea, &ann).await.unwrap();
+    assert!(leave.pdu.content.get().contains("no time"));
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_invite_is_turned_down_when_the_other_server_is_gone(pool: PgPool) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Private, vec![])
+        .await;
+    let room = there.room(&tea).await;
+    let inviting = there.rooms.invite(&room, &bob.user_id, &ann, None);
+    inviting.await.unwrap();
+    here.wire.cut(&there.name);
+
+    let room = here.room(&tea).await;
+    here.rooms.leave(&room, &ann.user_id, None).await.unwrap();
+
+    assert_eq!(here.membership(&tea, &ann).await, "leave");
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn nobody_is_invited_who_does_not_exist_or_does_not_answer(pool: PgPool) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Private, vec![])
+        .await;
+    let room = there.room(&tea).await;
+    let mut nobody = ann.clone();
+    nobody.user_id = ruma::user_id!("@nobody:here.org").to_owned();
+
+    let inviting = there.rooms.invite(&room, &bob.user_id, &nobody, None);
+    assert!(matches!(inviting.await, Err(MembershipError::Elsewhere(_))));
+    there.wire.cut(&here.name);
+    let inviting = there.rooms.invite(&room, &bob.user_id, &ann, None);
+    assert!(matches!(inviting.await, Err(MembershipError::Elsewhere(_))));
+
+    assert_eq!(there.in_state(&tea, &nobody).await, "");
+    assert_eq!(there.in_state(&tea, &ann).await, "");
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_invite_back_to_a_room_that_was_left_leads_into_it(pool: PgPool) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Public, vec![])
+        .await;
+    let via = from_ref(&there.name);
+    here.rooms.join_by_id(&tea, via, &ann).await.unwrap();
+    let room = here.room(&tea).await;
+    here.rooms.leave(&room, &ann.user_id, None).await.unwrap();
+    let leave = here.member_event(&tea, &ann).await.unwrap();
+    there.hear(&here, &leave).await;
+    let room = there.room(&tea).await;
+
+    let inviting = there.rooms.invite(&room, &bob.user_id, &ann, None);
+    inviting.await.unwrap();
+    assert_eq!(here.membership(&tea, &ann).await, "invite");
+    here.rooms.join_by_id(&tea, &[], &ann).await.unwrap();
+
+    assert_eq!(here.membership(&tea, &ann).await, "join");
+    assert_eq!(here.state(&tea).await, there.state(&tea).await);
+    here.end().await;
+    there.end().await;
+}
