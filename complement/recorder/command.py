@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 from . import page
-from .reference import Reasons, read_peers
+from .reference import Reasons, absent_packages, read_peers
 from .results import FAIL, PASS, SKIP, read_recorded, read_run, regressions, written
 
 HERE = Path(__file__).resolve().parent.parent
@@ -40,6 +40,10 @@ def main(arguments=None):
         worse = list(regressions(before, results))
         print("\n".join(worse) if worse else "Nothing is worse than recorded.")
         return 1 if worse else 0
+    missing = absent_packages(known, results)
+    if missing:
+        print(f"This is not the whole suite, so nothing is recorded: no {', '.join(missing)}.", file=sys.stderr)
+        return 2
     results.about = _about(options)
     RESULTS.write_text("".join(written(results)))
     PAGE.write_text(page.render(results, known, reasons))

@@ -26,6 +26,11 @@ def read_peers(lines):
     }
 
 
+def absent_packages(known, results):
+    """The packages of the suite of which there are no results."""
+    return sorted({test.package for test in known} - {test.package for test in results.actions})
+
+
 class Reasons:
     """Why tests do not pass; the longest name that a test begins with counts."""
 

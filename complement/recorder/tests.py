@@ -4,7 +4,7 @@ import json
 import unittest
 
 from . import page
-from .reference import PEERS, Known, Reasons
+from .reference import PEERS, Known, Reasons, absent_packages, read_peers
 from .results import Results, Test, read_recorded, read_run, regressions, written
 
 
@@ -62,6 +62,20 @@ class Keeping(unittest.TestCase):
         worse = list(regressions(before, results(TestA="pass", TestB="fail", TestC="skip", TestE="fail")))
 
         self.assertEqual(worse, ["p.TestC passed before, and now: skip", "p.TestD passed before and is gone"])
+
+
+class Reference(unittest.TestCase):
+    PEERS = ["# By hand.", "area\ttest\tSynapse\tTuwunel\tPalpo", "Tea\tp.TestA\tpass\tfail\t-"]
+
+    def test_peers_are_read_by_area(self):
+        known = read_peers(self.PEERS)
+
+        self.assertEqual(known, {Test("p", "TestA"): Known("Tea", {"Synapse": "pass", "Tuwunel": "fail", "Palpo": "-"})})
+
+    def test_a_run_of_some_packages_is_not_the_whole_suite(self):
+        known = {Test("p", "TestA"): None, Test("q", "TestB"): None}
+
+        self.assertEqual(absent_packages(known, results(TestA="fail")), ["q"])
 
 
 class Showing(unittest.TestCase):
