@@ -88,6 +88,8 @@ def _told(test, parts, bad, results, reasons):
     leaves = [part for part in bad if not any(_inside(other, part) for other in bad)]
     action = results.actions[test]
     own = reasons.find(test)
+    if own is None and len({reasons.find(part) for part in leaves}) == 1:
+        own = reasons.find(leaves[0])
     if action != PASS:
         passed = results.count(PASS, parts)
         count = f" ({passed} of {len(parts)} subtests pass)" if parts else ""

@@ -100,6 +100,13 @@ class Showing(unittest.TestCase):
         pots = "### Pots\n\n- `p.TestA/pot`\n\n"
         self.assertEqual(rest, cups + pots + "### Not looked into yet\n\n- `p.TestB`\n")
 
+    def test_a_test_fails_for_the_reason_of_its_parts(self):
+        reasons = Reasons('[[reason]]\nwhy = "Pots"\ntests = ["p.TestA/pot"]')
+
+        text = page.render(results(TestA="fail", TestA__pot="fail", TestA__lid="pass"), self.KNOWN, reasons)
+
+        self.assertEqual(text[text.index("### ") :], "### Pots\n\n- `p.TestA` (1 of 2 subtests pass)\n")
+
     def test_a_part_that_is_skipped_is_told_although_the_whole_passes(self):
         self.assertIn("- `p.TestA/lid` is skipped\n", self.show(TestA="pass", TestA__lid="skip"))
 
