@@ -18,10 +18,13 @@ impl Rooms {
         let Some(current) = self.current(room).await? else {
             return Ok(true);
         };
-        let kind = StateEventType::RoomServerAcl;
-        let Some(event) = self.state_event(&current.snapshot, &kind, "").await? else {
+        // Interned, so that the many rooms without one are known from memory.
+        let kind = StateEventType::RoomServerAcl.to_string();
+        let key = self.interner().state_key(&kind, "").await?;
+        let Some(nid) = current.snapshot.get(key) else {
             return Ok(true);
         };
+        let event = self.events().get(nid).await?;
         let content = event.pdu.content_as::<Map<String, Value>>();
         Ok(content.is_ok_and(|content| read(&content).is_allowed(server)))
     }

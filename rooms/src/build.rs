@@ -42,7 +42,7 @@ pub(crate) type AuthState = HashMap<(StateEventType, String), Arc<RoomEvent>>;
 /// What an event is built on.
 pub(crate) struct Base {
     /// The events before it.
-    previous: Vec<Extremity>,
+    pub(crate) previous: Vec<Extremity>,
     /// The state before it.
     pub(crate) before: Arc<Snapshot>,
 }

@@ -4,6 +4,8 @@ use hearth_core::pdu::PduError;
 use hearth_journal::WriteError;
 use ruma::signatures::JsonError;
 
+use crate::peers::PolicyError;
+
 /// Why an event was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -31,6 +33,9 @@ pub enum SendError {
     /// We are not in the room.
     #[error("this server is not in the room")]
     UnknownRoom,
+    /// The room's policy server does not recommend the event.
+    #[error("the room's policy server does not recommend the event: {0}")]
+    NotRecommended(PolicyError),
     /// Too much waits to be written.
     #[error("too much waits to be written")]
     Overloaded,
@@ -54,6 +59,7 @@ impl SendError {
             Self::UnknownTarget => Self::UnknownTarget,
             Self::Superseded => Self::Superseded,
             Self::UnknownRoom => Self::UnknownRoom,
+            Self::NotRecommended(error) => Self::NotRecommended(error.clone()),
             Self::Overloaded => Self::Overloaded,
             Self::Contended => Self::Contended,
             Self::Storage(error) => Self::Storage(sqlx::Error::Protocol(error.to_string())),

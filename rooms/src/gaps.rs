@@ -186,7 +186,7 @@ impl Rooms {
             }
         }
         Ok(Ancestry {
-            previous: placed.into_values().collect(),
+            previous: placed.values().map(|event| event.nid).collect(),
             gaps,
             states,
         })

@@ -6,10 +6,7 @@ use hearth_core::Pdu;
 use hearth_store::membership;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue,
-    events::{
-        StateEventType,
-        room::policy::{POLICY_SERVER_ED25519_SIGNING_KEY_ID, RoomPolicyEventContent},
-    },
+    events::room::policy::{POLICY_SERVER_ED25519_SIGNING_KEY_ID, RoomPolicyEventContent},
     signatures::verify_policy_server_signature,
 };
 use serde_json::value::RawValue;
@@ -34,10 +31,12 @@ impl Rooms {
         room: &Room,
         state: &Snapshot,
     ) -> sqlx::Result<Option<RoomPolicyEventContent>> {
-        let kind = StateEventType::from("m.room.policy");
-        let Some(event) = self.state_event(state, &kind, "").await? else {
+        // Interned, so that the many rooms without one are known from memory.
+        let key = self.interner().state_key("m.room.policy", "").await?;
+        let Some(nid) = state.get(key) else {
             return Ok(None);
         };
+        let event = self.events().get(nid).await?;
         let Ok(policy) = event.pdu.content_as::<RoomPolicyEventContent>() else {
             return Ok(None);
         };

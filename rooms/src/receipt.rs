@@ -2,23 +2,20 @@
 //!
 //! Server-Server API, "Checks performed on receipt of a PDU", steps 4 to 7.
 
-use std::sync::Arc;
-
 use hearth_core::{EventNid, Pdu, StateKeyNid, UserNid};
 use hearth_store::{
     missing_previous::{self, Child},
     pending_redaction,
-    write::{Gap, Placement, Redacts, Source, Status},
+    write::{Redacts, Source, Status, TransactionRow},
 };
 use ruma::{OwnedEventId, events::TimelineEventType};
 
 use crate::{
     Rooms,
     authorise::check_cited,
-    changes::{Changes, References, event_row},
+    changes::Changes,
     commit::{ATTEMPTS, Built, LOSSES, Outcome},
     error::SendError,
-    event::RoomEvent,
     incoming::Verified,
     merge::{After, Merged},
     outliers::auth_nids,
@@ -30,41 +27,67 @@ use crate::{
 /// The events that a received one comes after, and the state before it.
 pub(crate) struct Ancestry {
     /// Those that have a place here.
-    pub(crate) previous: Vec<Arc<RoomEvent>>,
+    pub(crate) previous: Vec<EventNid>,
     /// Those that have none.
     pub(crate) gaps: Vec<OwnedEventId>,
     /// The states after all of them.
     pub(crate) states: Vec<After>,
 }
 
+/// Whose event is placed.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// Another server's.
+    Peer,
+    /// Another server's, and new to nobody but us.
+    Past,
+    /// Ours, made here and signed by the room's policy server. It has to pass all checks.
+    Own {
+        transaction: Option<TransactionRow>,
+        /// The state event that it must replace.
+        replaces: Option<EventNid>,
+    },
+}
+
+/// What became of an event that was to be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It is stored.
+    New(Status),
+    /// It was stored before, or its transaction made this event.
+    Known(EventNid),
+}
+
 /// A received event with all that is known of it before it is compared with the current state.
 pub(crate) struct Candidate {
-    pdu: Pdu,
-    sender: UserNid,
-    state_key: Option<StateKeyNid>,
-    auth: Vec<EventNid>,
-    ancestry: Ancestry,
+    pub(crate) pdu: Pdu,
+    pub(crate) sender: UserNid,
+    pub(crate) state_key: Option<StateKeyNid>,
+    pub(crate) auth: Vec<EventNid>,
+    pub(crate) ancestry: Ancestry,
+    pub(crate) origin: Origin,
     /// Why it is rejected, if it is.
-    verdict: Result<(), String>,
-    recommendation: Recommendation,
+    pub(crate) verdict: Result<(), String>,
+    pub(crate) recommendation: Recommendation,
     /// Its number, if it is stored as an outlier.
-    outlier: Option<EventNid>,
+    pub(crate) outlier: Option<EventNid>,
     /// Whether an event that comes after it is known already.
-    child: Child,
-    redacts: Option<Redacts>,
+    pub(crate) child: Child,
+    pub(crate) redacts: Option<Redacts>,
     /// The redaction that came before it.
-    redaction: Option<EventNid>,
+    pub(crate) redaction: Option<EventNid>,
 }
 
 impl Rooms {
-    /// Judges an event whose ancestors are known, and stores it; `None` when it is stored already.
+    /// Judges an event whose ancestors are known, and stores it.
     pub(crate) async fn place(
         &self,
         room: &Room,
         event: Verified,
         ancestry: Ancestry,
-    ) -> Result<Option<Status>, SendError> {
-        let candidate = self.judge(room, event, ancestry, Tense::Present).await?;
+        origin: Origin,
+    ) -> Result<Placed, SendError> {
+        let candidate = self.judge(room, event, ancestry, origin).await?;
         for attempt in 1..=ATTEMPTS {
             let (outcome, status) = if attempt < LOSSES {
                 self.try_place(room, &candidate).await?
@@ -72,10 +95,10 @@ impl Rooms {
                 self.place_locked(room, &candidate).await?
             };
             match outcome {
-                Outcome::Committed => return Ok(Some(status)),
+                Outcome::Committed => return Ok(Placed::New(status)),
                 Outcome::Duplicate(nid) => {
                     self.events().forget(nid).await;
-                    return Ok(None);
+                    return Ok(Placed::Known(nid));
                 }
                 Outcome::Lost => {
                     tracing::debug!(room_id = %room.id, attempt, "the room changed meanwhile, starting over");
@@ -101,7 +124,7 @@ impl Rooms {
                 return Err(error);
             }
         };
-        let built = Built::of(changes, None).expect("an event was added");
+        let built = Built::of(changes, candidate.transaction()).expect("an event was added");
         Ok((self.submit(room, slot, built).await?, status))
     }
 
@@ -120,7 +143,7 @@ impl Rooms {
                 return Err(error);
             }
         };
-        let built = Built::of(changes, None).expect("an event was added");
+        let built = Built::of(changes, candidate.transaction()).expect("an event was added");
         let outcome = self.commit_locked(room, (tx, slot), built).await?;
         Ok((outcome, status))
     }
@@ -132,7 +155,7 @@ impl Rooms {
         event: Verified,
         ancestry: Ancestry,
     ) -> Result<Candidate, SendError> {
-        self.judge(room, event, ancestry, Tense::Past).await
+        self.judge(room, event, ancestry, Origin::Past).await
     }
 
     /// Finds out all about an event that does not depend on the current state.
@@ -141,7 +164,7 @@ impl Rooms {
         room: &Room,
         event: Verified,
         ancestry: Ancestry,
-        tense: Tense,
+        origin: Origin,
     ) -> Result<Candidate, SendError> {
         let authorities = event.authorities(&room.rules);
         let authorities: Vec<_> = authorities.iter().map(AsRef::as_ref).collect();
@@ -151,9 +174,9 @@ impl Rooms {
         if verdict.is_ok() {
             verdict = self.allows(room, &event.pdu, &before.map).await?;
         }
-        let (recommendation, event) = match (&verdict, tense) {
-            (Ok(()), Tense::Present) => self.recommend(room, event).await?,
-            (Ok(()), Tense::Past) | (Err(_), _) => (Recommendation::Included, event),
+        let (recommendation, event) = match (&verdict, &origin) {
+            (Ok(()), Origin::Peer | Origin::Own { .. }) => self.recommend(room, event).await?,
+            (Ok(()), Origin::Past) | (Err(_), _) => (Recommendation::Included, event),
         };
         let pdu = event.pdu;
         if let Err(reason) = &verdict {
@@ -177,6 +200,7 @@ impl Rooms {
             redaction: self.early_redaction(room, &pdu).await?,
             outlier: nids.get(&pdu.event_id).copied(),
             ancestry,
+            origin,
             verdict,
             recommendation,
             child,
@@ -247,140 +271,19 @@ impl Rooms {
     }
 }
 
-/// Whether an event is new to everybody, or only to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tense {
-    Present,
-    Past,
-}
-
-impl Changes<'_> {
-    /// Puts an event of the past at a place before the timeline; the head stays as it is.
-    pub(crate) async fn look_back(
-        &mut self,
-        candidate: &Candidate,
-        order: i64,
-    ) -> Result<(), SendError> {
-        let status = match &candidate.verdict {
-            Ok(()) => Status::Accepted,
-            Err(_) => Status::Rejected,
-        };
-        let before = self.state_before(candidate).await?;
-        let place = Placement::Backfilled(order);
-        self.add_received(candidate, &before, (status, place))
-            .await?;
-        Ok(())
+impl Candidate {
+    fn transaction(&self) -> Option<TransactionRow> {
+        match &self.origin {
+            Origin::Peer | Origin::Past => None,
+            Origin::Own { transaction, .. } => transaction.clone(),
+        }
     }
 
-    /// Compares a received event with the current state and puts it where it belongs.
-    async fn receive(&mut self, candidate: &Candidate) -> Result<Status, SendError> {
-        let before = self.state_before(candidate).await?;
-        let status = self.status(candidate, &before).await?;
-        let event = self
-            .add_received(candidate, &before, (status, Placement::Live))
-            .await?;
-        if status == Status::Accepted {
-            let previous = candidate.ancestry.previous.iter().map(|event| event.nid);
-            let previous: Vec<EventNid> = previous.collect();
-            match candidate.child {
-                Child::None => self.advance(&event, before, &previous).await?,
-                Child::Known => {
-                    self.replace(&previous);
-                    self.refresh_state().await?;
-                }
-            }
+    pub(crate) fn source(&self) -> Source {
+        match (&self.origin, self.outlier) {
+            (Origin::Own { .. }, _) => Source::Made,
+            (Origin::Peer | Origin::Past, Some(_)) => Source::Outlier,
+            (Origin::Peer | Origin::Past, None) => Source::Received,
         }
-        Ok(status)
-    }
-
-    /// The state before an event. Merged anew each time: the snapshot that held it may be gone.
-    async fn state_before(&mut self, candidate: &Candidate) -> Result<Arc<Snapshot>, SendError> {
-        let states = &candidate.ancestry.states;
-        let before = self.rooms.merge(self.room, states).await?;
-        self.store(before).await
-    }
-
-    /// Adds the row of a received event; only an accepted one gets the place.
-    async fn add_received(
-        &mut self,
-        candidate: &Candidate,
-        before: &Snapshot,
-        (status, placement): (Status, Placement),
-    ) -> Result<Arc<RoomEvent>, SendError> {
-        let nid = match candidate.outlier {
-            Some(nid) => nid,
-            None => self.rooms.blocks().event().await?,
-        };
-        let refs = References {
-            state_key: candidate.state_key,
-            auth: candidate.auth.clone(),
-            redacts: candidate
-                .redacts
-                .clone()
-                .filter(|_| status == Status::Accepted),
-        };
-        let place = (self.room, nid);
-        let mut row = event_row(place, &candidate.pdu, candidate.sender, before, refs);
-        row.status = status;
-        row.source = match candidate.outlier {
-            Some(_) => Source::Outlier,
-            None => Source::Received,
-        };
-        row.placement = match status {
-            Status::Accepted => placement,
-            Status::SoftFailed | Status::Rejected => Placement::Outlier,
-        };
-        let event = Arc::new(RoomEvent::new(&row, candidate.pdu.clone()));
-        self.add(row, &event).await;
-        let gap = |id: &OwnedEventId| Gap {
-            previous: id.to_string(),
-            event: nid,
-        };
-        if status != Status::Rejected {
-            let gaps = candidate.ancestry.gaps.iter().map(gap);
-            self.write.gaps.extend(gaps);
-        }
-        let redaction = candidate.redaction.map(|redaction| (nid, redaction));
-        self.write.redacted.extend(redaction);
-        Ok(event)
-    }
-
-    /// What the checks against the current state say.
-    ///
-    /// An event that comes after a gap tells of a branch that the current state knows nothing of: it counts as if it
-    /// were merged already. Else whoever came into the room on that branch could not be heard.
-    async fn status(
-        &self,
-        candidate: &Candidate,
-        before: &Arc<Snapshot>,
-    ) -> Result<Status, SendError> {
-        if candidate.verdict.is_err() {
-            return Ok(Status::Rejected);
-        }
-        if candidate.recommendation == Recommendation::NotIncluded {
-            return Ok(Status::SoftFailed);
-        }
-        let mut current = self.head.snapshot.map.clone();
-        if !candidate.ancestry.gaps.is_empty() {
-            let extremities = self.head.extremities.iter();
-            let mut states: Vec<After> = extremities.map(|e| e.after.clone()).collect();
-            states.push(After::Event {
-                before: Arc::clone(before),
-                own: None,
-            });
-            current = self.rooms.merge(self.room, &states).await?.map;
-        }
-        if before.holds(&current) {
-            return Ok(Status::Accepted);
-        }
-        let pdu = &candidate.pdu;
-        let allowed = self.rooms.allows(self.room, pdu, &current).await?;
-        Ok(match allowed {
-            Ok(()) => Status::Accepted,
-            Err(reason) => {
-                tracing::debug!(event_id = %pdu.event_id, room_id = %self.room.id, "an event was soft-failed: {reason}");
-                Status::SoftFailed
-            }
-        })
     }
 }

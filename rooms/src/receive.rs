@@ -15,6 +15,7 @@ use crate::{
     event::RoomEvent,
     gaps::Budget,
     incoming::{Incoming, Malformed, Verified},
+    receipt::{Origin, Placed},
     room::Room,
 };
 
@@ -105,6 +106,9 @@ impl Rooms {
             };
             answers.push(answer);
         }
+        if let Err(error) = Box::pin(self.close_branches(room)).await {
+            tracing::debug!(room_id = %room.id, error = &error as &dyn std::error::Error, "branches stay open");
+        }
         answers
     }
 
@@ -185,7 +189,11 @@ impl Rooms {
     ) -> Result<Option<Status>, ReceiveError> {
         self.complete_authorities(room, origin, &event).await?;
         let ancestry = self.ancestry(room, origin, &event, budget).await?;
-        Ok(self.place(room, event, ancestry).await?)
+        let placed = self.place(room, event, ancestry, Origin::Peer).await?;
+        Ok(match placed {
+            Placed::New(status) => Some(status),
+            Placed::Known(_) => None,
+        })
     }
 }
 

@@ -114,6 +114,26 @@ impl Rooms {
             txn_id: transaction.txn_id,
             created_ts: self.clock().millis(),
         });
+        match self.own_policy_server(room).await? {
+            Some(policy) => {
+                let mut last = None;
+                for (sender, draft) in drafts {
+                    let sent = (sender, draft, transaction.clone());
+                    last = Some(Box::pin(self.send_recommended(room, &policy, sent)).await?);
+                }
+                last.ok_or_else(nothing_to_send)
+            }
+            None => self.send_unit(room, drafts, transaction).await,
+        }
+    }
+
+    /// Sends several events in one write.
+    pub(crate) async fn send_unit(
+        &self,
+        room: &Room,
+        drafts: Drafts<'_>,
+        transaction: Option<TransactionRow>,
+    ) -> Result<OwnedEventId, SendError> {
         for attempt in 1..=ATTEMPTS {
             let outcome = if attempt < LOSSES {
                 self.try_send(room, drafts.clone(), transaction.clone())
@@ -207,5 +227,9 @@ async fn append_all(
             Appended::New(event) | Appended::Unchanged(event) => event.pdu.event_id.clone(),
         });
     }
-    last.ok_or_else(|| SendError::BadEvent("there is nothing to send".into()))
+    last.ok_or_else(nothing_to_send)
+}
+
+fn nothing_to_send() -> SendError {
+    SendError::BadEvent("there is nothing to send".into())
 }

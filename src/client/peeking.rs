@@ -124,7 +124,7 @@ async fn listen_to_new_events(
     let mut announcements = live.subscribe();
     let (page, end) = loop {
         let head = journal.head().0;
-        let page = new_events(&rooms, &room, &reader, start, head).await?;
+        let page = Box::pin(new_events(&rooms, &room, &reader, start, head)).await?;
         let end = page.end.unwrap_or(PageToken::Stream { order: head });
         if !page.events.is_empty() {
             break (page, end);

@@ -1,8 +1,11 @@
 //! What a client is told when something in a room fails.
 
-use hearth_rooms::{CreateError, MembershipError, SendError, residents::ResidentError};
+use hearth_rooms::{
+    CreateError, MembershipError, SendError, peers::PolicyError, residents::ResidentError,
+};
 use http::StatusCode;
 use ruma::api::error::ErrorKind;
+use serde_json::json;
 
 use crate::http::ApiError;
 
@@ -24,6 +27,7 @@ impl From<SendError> for ApiError {
             SendError::TooLarge(reason) => Self::too_large(reason),
             SendError::UnknownTarget => Self::not_found("the event to redact is not in this room"),
             SendError::UnknownRoom => no_such_room(),
+            SendError::NotRecommended(error) => not_recommended(error),
             SendError::InvalidParam(reason) => Self::invalid_param(reason),
             SendError::BadAlias(reason) => Self::bad_request(ErrorKind::BadAlias, reason),
             SendError::Overloaded | SendError::Contended | SendError::Superseded => {
@@ -31,6 +35,22 @@ impl From<SendError> for ApiError {
             }
             SendError::Storage(error) => error.into(),
         }
+    }
+}
+
+/// What the policy server said, as it said it.
+fn not_recommended(error: PolicyError) -> ApiError {
+    match error {
+        PolicyError::Refused {
+            status,
+            errcode,
+            message,
+        } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+            let kind = serde_json::from_value(json!({ "errcode": errcode }));
+            ApiError::new(status, kind.unwrap_or(ErrorKind::Forbidden), message)
+        }
+        PolicyError::Unreachable => ApiError::forbidden("the room's policy server does not answer"),
     }
 }
 

@@ -150,3 +150,21 @@ async fn a_membership_that_a_resolution_undoes_is_undone_everywhere(pool: PgPool
     assert!(alice() != bob);
     engine.end().await;
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn branches_that_others_leave_open_are_closed(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    let place = peer.on_top(&engine, &room).await;
+
+    for number in 0..60 {
+        let message = place
+            .message(&peer.user("bob"), &number.to_string())
+            .sign(&peer);
+        assert_eq!(engine.status(&room, &message).await, Status::Accepted);
+        let open = engine.extremities(&room).await.len();
+        assert!(open <= 20, "{open} branches are open");
+    }
+    engine.end().await;
+}

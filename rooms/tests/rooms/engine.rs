@@ -73,6 +73,12 @@ impl Engine {
             residents: Arc::new(Alone),
             tasks: tasks.clone(),
         });
+        let nid = rooms.interner().user(&alice()).await.unwrap();
+        sqlx::query("INSERT INTO account (user_nid, localpart, created_ts) VALUES ($1, 'alice', 0) ON CONFLICT DO NOTHING")
+            .bind(nid)
+            .execute(pool)
+            .await
+            .unwrap();
         // Who follows the rooms is not asked here.
         let _live = rooms.follow(&tasks, stop.clone());
         Self {

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use hearth_rooms::ReceiveError;
+use hearth_rooms::{Draft, ReceiveError, SendError};
 use hearth_store::{MIGRATOR, write::Status};
-use ruma::{RoomVersionId, UserId};
+use ruma::{RoomVersionId, UserId, events::TimelineEventType};
 use serde_json::json;
 use sqlx::PgPool;
 
 use crate::{
-    engine::{Engine, alice},
+    engine::{Engine, alice, canonical},
     peer::{Peer, World},
 };
 
@@ -296,12 +296,23 @@ async fn policy_servers_are_asked_and_heeded(pool: PgPool) {
     let spam = place.message(&peer.user("bob"), "spam").sign(&peer);
 
     assert_eq!(engine.status(&room, &good).await, Status::Accepted);
+    let ours = engine.say(&room, "ours").await;
+    assert!(ours.pdu.json.get().contains("ed25519:policy_server"));
     *peer.recommends.lock().unwrap() = false;
     assert_eq!(engine.status(&room, &spam).await, Status::SoftFailed);
 
     let stored = engine.event(&good.id).await.unwrap();
     assert!(stored.pdu.json.get().contains("ed25519:policy_server"));
-    assert_eq!(engine.extremities(&room).await, [good.id.to_string()]);
-    assert!(alice().server_name() != peer.name);
+    let content = canonical(json!({ "body": "spam", "msgtype": "m.text" }));
+    let draft = Draft::message(TimelineEventType::RoomMessage, content);
+    let refused = engine.rooms.send(&room, &alice(), draft).await.unwrap_err();
+    assert!(matches!(refused, SendError::NotRecommended(_)), "{refused}");
+    // Who chooses the policy server does not need its leave.
+    let none = engine.set(&room, "m.room.policy", "", json!({})).await;
+    assert_eq!(
+        none.pdu.prev_events,
+        std::slice::from_ref(&ours.pdu.event_id)
+    );
+    engine.say(&room, "free").await;
     engine.end().await;
 }
