@@ -11,4 +11,6 @@ mod peer;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod racing;
+#[cfg(test)]
 mod receiving;
