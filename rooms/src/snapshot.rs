@@ -383,6 +383,29 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_state_survives_packing(
+            from in proptest::collection::btree_map(1..i64::MAX, 1..i64::MAX, 0..40),
+            to in proptest::collection::btree_map(1..i64::MAX, 1..i64::MAX, 0..40),
+        ) {
+            let state = |map: std::collections::BTreeMap<i64, i64>| -> StateMap {
+                map.into_iter().map(|(key, event)| (StateKeyNid(key), EventNid(event))).collect()
+            };
+            let (from, to) = (state(from), state(to));
+            let mut read = from.clone();
+
+            apply(&mut read, &pack(&from, &to)).unwrap();
+
+            proptest::prop_assert_eq!(read, to);
+        }
+
+        #[test]
+        fn random_bytes_are_no_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let _ = apply(&mut StateMap::new(), &bytes);
+        }
+    }
+
     #[test]
     fn a_reread_snapshot_goes_on_like_the_first() {
         let mut rows = Vec::new();

@@ -232,3 +232,71 @@ async fn a_room_is_created_once(pool: PgPool) {
     assert_eq!(created.pdu.sender, alice());
     engine.end().await;
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_restricted_join_needs_the_signature_of_who_authorised_it(pool: PgPool) {
+    let (engine, peer, room, _) = scene(&pool).await;
+    let rule = json!({
+        "join_rule": "restricted",
+        "allow": [{ "type": "m.room_membership", "room_id": "!elsewhere:there.org" }],
+    });
+    engine.set(&room, "m.room.join_rules", "", rule).await;
+    let carol = peer.user("carol");
+    let place = peer.on_top(&engine, &room).await;
+    let join = |authorised: serde_json::Value| {
+        let mut content = json!({ "membership": "join" });
+        if !authorised.is_null() {
+            content["join_authorised_via_users_server"] = authorised;
+        }
+        place.state(&carol, ("m.room.member", carol.as_str()), &content)
+    };
+
+    // Nobody authorised it.
+    let alone = join(serde_json::Value::Null).sign(&peer);
+    assert_eq!(engine.status(&room, &alone).await, Status::Rejected);
+    // It says that Alice did, and her server did not sign it.
+    let forged = join(json!(alice())).sign(&peer);
+    let error = engine.receive(&room, &forged).await.unwrap_err();
+    assert!(
+        matches!(error, ReceiveError::Malformed(Malformed::Signature(_))),
+        "{error}"
+    );
+    // Alice's server signed it too.
+    let mut signed = join(json!(alice()));
+    let identity = engine.rooms.identity();
+    let redaction = &signed.rules.redaction;
+    let (name, key) = (identity.server_name.as_str(), &identity.key);
+    ruma::signatures::hash_and_sign_event(name, key, &mut signed.object, redaction).unwrap();
+    let signed = signed.sign(&peer);
+    assert_eq!(engine.status(&room, &signed).await, Status::Accepted);
+    let joined = engine.membership(&room, &carol).await;
+    assert_eq!(joined.as_deref(), Some("join"));
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_state_that_is_made_up_gets_nobody_in(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let mallory = peer.user("mallory");
+    // A power levels event that nobody may have sent is told as part of the state.
+    let content = json!({ "users": { mallory.as_str(): 100 } });
+    let levels = place.state(&mallory, ("m.room.power_levels", ""), &content);
+    let levels = levels.sign(&peer);
+    let lost = place.message(&peer.user("bob"), "lost").sign(&peer);
+    let after = place.clone().with(&levels).after(&lost);
+    let topic = after
+        .state(&mallory, ("m.room.topic", ""), &json!({ "topic": "mine" }))
+        .sign(&peer);
+    peer.is_silent
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    peer.tell(&[&levels, &lost, &topic]);
+    peer.tell_state(&lost, place.clone().with(&levels).state_ids());
+
+    let status = engine.status(&room, &topic).await;
+
+    assert_eq!(status, Status::Rejected);
+    let stored = engine.event(&levels.id).await.unwrap();
+    assert!(!stored.is_accepted());
+    assert!(engine.held(&room, "m.room.topic", "").await.is_none());
+    engine.end().await;
+}
