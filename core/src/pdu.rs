@@ -1,11 +1,17 @@
 //! An event as servers exchange it.
 
 use ruma::{
-    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
-    OwnedUserId, RoomId, UserId, events::TimelineEventType, room_version_rules::RoomVersionRules,
-    signatures::reference_hash, state_res::Event,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId,
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
+    events::TimelineEventType,
+    room_version_rules::{EventIdFormatVersion, EventsReferenceFormatVersion, RoomVersionRules},
+    signatures::reference_hash,
+    state_res::Event,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 
 /// A parsed PDU beside its bytes, which never change.
@@ -56,9 +62,9 @@ pub enum PduError {
     Missing(&'static str),
 }
 
-/// The fields of a PDU, read without copying what is not needed.
+/// The fields of a PDU, read without copying what is not needed; `R` is how it refers to other events.
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct Fields<'a, R> {
     room_id: Option<OwnedRoomId>,
     sender: OwnedUserId,
     #[serde(rename = "type")]
@@ -66,13 +72,23 @@ struct Fields<'a> {
     state_key: Option<String>,
     #[serde(borrow)]
     content: &'a RawValue,
-    prev_events: Vec<OwnedEventId>,
-    auth_events: Vec<OwnedEventId>,
+    prev_events: Vec<R>,
+    auth_events: Vec<R>,
     depth: i64,
     origin_server_ts: MilliSecondsSinceUnixEpoch,
     redacts: Option<OwnedEventId>,
     #[serde(borrow)]
     unsigned: Option<&'a RawValue>,
+}
+
+/// How events refer to others before room version 3: by their id and their hash.
+#[derive(Deserialize)]
+struct Hashed(OwnedEventId, IgnoredAny);
+
+impl From<Hashed> for OwnedEventId {
+    fn from(Hashed(id, _): Hashed) -> Self {
+        id
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,7 +103,19 @@ impl Pdu {
         json: Box<RawValue>,
         rules: &RoomVersionRules,
     ) -> Result<Self, PduError> {
-        let fields: Fields<'_> = serde_json::from_str(json.get())?;
+        if rules.events_reference_format == EventsReferenceFormatVersion::V1 {
+            Self::read::<Hashed>(event_id, json, rules)
+        } else {
+            Self::read::<OwnedEventId>(event_id, json, rules)
+        }
+    }
+
+    fn read<R: DeserializeOwned + Into<OwnedEventId>>(
+        event_id: OwnedEventId,
+        json: Box<RawValue>,
+        rules: &RoomVersionRules,
+    ) -> Result<Self, PduError> {
+        let fields: Fields<'_, R> = serde_json::from_str(json.get())?;
         let redacts = match fields.redacts {
             _ if fields.kind != TimelineEventType::RoomRedaction => None,
             Some(id) if !rules.redaction.content_field_redacts => Some(id),
@@ -114,8 +142,8 @@ impl Pdu {
             kind: fields.kind,
             state_key: fields.state_key,
             content,
-            prev_events: fields.prev_events,
-            auth_events: fields.auth_events,
+            prev_events: fields.prev_events.into_iter().map(Into::into).collect(),
+            auth_events: fields.auth_events.into_iter().map(Into::into).collect(),
             depth: fields.depth,
             origin_server_ts: fields.origin_server_ts,
             redacts,
@@ -134,6 +162,17 @@ impl Pdu {
         Self::parse(event_id, json, rules)
     }
 
+    /// How another event refers to this one.
+    pub fn reference(&self, rules: &RoomVersionRules) -> Result<CanonicalJsonValue, PduError> {
+        let id = CanonicalJsonValue::from(self.event_id.as_str());
+        if rules.events_reference_format != EventsReferenceFormatVersion::V1 {
+            return Ok(id);
+        }
+        let hash = reference_hash(&serde_json::from_str(self.json.get())?, rules)?;
+        let hash = CanonicalJsonObject::from([("sha256".to_owned(), hash.into())]);
+        Ok(vec![id, hash.into()].into())
+    }
+
     /// Reads the content as `T`.
     pub fn content_as<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_str(self.content.get())
@@ -146,11 +185,15 @@ impl Pdu {
     }
 }
 
-/// The id of an event: its reference hash (room versions 3 and later).
+/// The id of an event: its reference hash, or what it says itself before room version 3.
 pub fn event_id(
     object: &CanonicalJsonObject,
     rules: &RoomVersionRules,
 ) -> Result<OwnedEventId, PduError> {
+    if rules.event_id_format == EventIdFormatVersion::V1 {
+        let id = object.get("event_id").and_then(CanonicalJsonValue::as_str);
+        return Ok(EventId::parse(id.ok_or(PduError::Missing("event_id"))?)?);
+    }
     let hash = reference_hash(object, rules)?;
     Ok(EventId::parse(format!("${hash}"))?)
 }
@@ -203,5 +246,51 @@ impl Event for Pdu {
 
     fn rejected(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(id: &str, previous: &CanonicalJsonValue) -> CanonicalJsonObject {
+        let event = json!({
+            "event_id": id, "room_id": "!r:a.org", "sender": "@u:a.org", "type": "m.room.message", "content": {},
+            "prev_events": [previous], "auth_events": [], "depth": 1, "origin_server_ts": 1,
+        });
+        serde_json::from_value(event).unwrap()
+    }
+
+    #[test]
+    fn before_version_3_events_bear_their_ids_and_hashes_of_others() {
+        let rules = RoomVersionRules::V2;
+        let nothing = vec!["$0:a.org".into(), CanonicalJsonObject::new().into()].into();
+        let first = Pdu::from_canonical(&event("$1:a.org", &nothing), &rules).unwrap();
+
+        let reference = first.reference(&rules).unwrap();
+        let second = Pdu::from_canonical(&event("$2:a.org", &reference), &rules).unwrap();
+
+        assert_eq!(first.event_id, "$1:a.org");
+        assert_eq!(second.prev_events, [first.event_id]);
+        let hash = &reference.as_array().unwrap()[1].as_object().unwrap()["sha256"];
+        assert_eq!(hash.as_str().unwrap().len(), 43);
+    }
+
+    #[test]
+    fn since_version_3_references_are_ids_alone() {
+        let rules = RoomVersionRules::V11;
+        let id = CanonicalJsonValue::from("$0");
+        let pair = vec![id.clone(), CanonicalJsonObject::new().into()].into();
+
+        let pdu = Pdu::from_canonical(&event("$1:a.org", &id), &rules).unwrap();
+
+        assert_ne!(pdu.event_id, "$1:a.org");
+        assert_eq!(
+            pdu.reference(&rules).unwrap(),
+            CanonicalJsonValue::from(pdu.event_id.as_str())
+        );
+        assert!(Pdu::from_canonical(&event("$1:a.org", &pair), &rules).is_err());
     }
 }

@@ -5,8 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 use hearth_core::{EventNid, Pdu, StateKeyNid};
 use hearth_store::write::Redacts;
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, UserId,
     events::{StateEventType, TimelineEventType},
+    room_version_rules::{EventIdFormatVersion, EventsReferenceFormatVersion},
     signatures::hash_and_sign_event,
     state_res::{
         auth_types_for_event, check_pdu_format, check_state_dependent_auth_rules,
@@ -43,6 +44,8 @@ pub(crate) type AuthState = HashMap<(StateEventType, String), Arc<RoomEvent>>;
 pub(crate) struct Base {
     /// The events before it.
     pub(crate) previous: Vec<Extremity>,
+    /// How the event refers to them.
+    references: Vec<CanonicalJsonValue>,
     /// The state before it.
     pub(crate) before: Arc<Snapshot>,
 }
@@ -52,6 +55,7 @@ impl Base {
     pub(crate) fn nothing() -> Self {
         Self {
             previous: Vec::new(),
+            references: Vec::new(),
             before: Arc::new(Snapshot::empty()),
         }
     }
@@ -117,16 +121,37 @@ impl Changes<'_> {
     /// What the next event is built on: it merges the newest extremities.
     pub(crate) async fn base(&mut self) -> Result<Base, SendError> {
         let mut previous = self.head.extremities.clone();
-        if previous.len() <= 1 {
-            let before = Arc::clone(&self.head.snapshot);
-            return Ok(Base { previous, before });
+        let before = if previous.len() <= 1 {
+            Arc::clone(&self.head.snapshot)
+        } else {
+            previous.sort_by_key(|extremity| -extremity.depth);
+            previous.truncate(MERGED);
+            let states: Vec<After> = previous.iter().map(|e| e.after.clone()).collect();
+            let merged = self.rooms.merge(self.room, &states).await?;
+            self.store(merged).await?
+        };
+        let references = self.references(&previous).await?;
+        Ok(Base {
+            previous,
+            references,
+            before,
+        })
+    }
+
+    /// How an event refers to those before it. The events themselves are needed only where hashes stand beside their ids.
+    async fn references(
+        &self,
+        previous: &[Extremity],
+    ) -> Result<Vec<CanonicalJsonValue>, SendError> {
+        let rules = &self.room.rules;
+        if rules.events_reference_format != EventsReferenceFormatVersion::V1 {
+            let ids = previous.iter().map(|e| e.event_id.as_str().into());
+            return Ok(ids.collect());
         }
-        previous.sort_by_key(|extremity| -extremity.depth);
-        previous.truncate(MERGED);
-        let states: Vec<After> = previous.iter().map(|e| e.after.clone()).collect();
-        let merged = self.rooms.merge(self.room, &states).await?;
-        let before = self.store(merged).await?;
-        Ok(Base { previous, before })
+        let nids: Vec<EventNid> = previous.iter().map(|e| e.nid).collect();
+        let events = self.rooms.events().map(nids).await?;
+        let references = events.values().map(|event| event.pdu.reference(rules));
+        Ok(references.collect::<Result<_, _>>()?)
     }
 
     /// The state event that says the same already, if there is one.
@@ -188,23 +213,21 @@ impl Changes<'_> {
             rules.event_format.allow_room_create_in_auth_events
                 || event.pdu.kind != TimelineEventType::RoomCreate
         });
-        let (cited, numbers): (Vec<CanonicalJsonValue>, Vec<EventNid>) = allowed
-            .map(|event| (id_value(&event.pdu.event_id), event.nid))
-            .unzip();
-        let prev_ids = base.previous.iter().map(|e| id_value(&e.event_id));
+        let (mut cited, mut numbers) = (Vec::new(), Vec::new());
+        for event in allowed {
+            cited.push(event.pdu.reference(rules)?);
+            numbers.push(event.nid);
+        }
         let depths = base.previous.iter().map(|e| e.depth);
         let depth = depths.max().unwrap_or(0).saturating_add(1).min(MAX_DEPTH);
 
         let mut object = CanonicalJsonObject::new();
         let mut put = |key: &str, value: CanonicalJsonValue| object.insert(key.to_owned(), value);
-        put("auth_events", CanonicalJsonValue::Array(cited));
-        put("prev_events", CanonicalJsonValue::Array(prev_ids.collect()));
+        put("auth_events", cited.into());
+        put("prev_events", base.references.clone().into());
         put("depth", integer(depth));
         let now = draft.timestamp.unwrap_or_else(|| self.rooms.clock().now());
-        put(
-            "origin_server_ts",
-            CanonicalJsonValue::Integer(now.get().into()),
-        );
+        put("origin_server_ts", now.get().into());
         put("sender", sender.as_str().into());
         put("type", draft.kind.to_string().into());
         if draft.kind != TimelineEventType::RoomCreate
@@ -223,9 +246,15 @@ impl Changes<'_> {
                 put("redacts", target.as_str().into());
             }
         }
-        put("content", CanonicalJsonValue::Object(content));
+        put("content", content.into());
 
         let identity = self.rooms.identity();
+        if rules.event_id_format == EventIdFormatVersion::V1 {
+            put(
+                "event_id",
+                EventId::new_v1(&identity.server_name).as_str().into(),
+            );
+        }
         let name = identity.server_name.as_str();
         hash_and_sign_event(name, &identity.key, &mut object, &rules.redaction)
             .map_err(|error| SendError::from_signing(&error))?;
@@ -235,7 +264,7 @@ impl Changes<'_> {
 
     fn authorise(&self, pdu: &Pdu, auth: &AuthState) -> Result<(), SendError> {
         let rules = &self.room.rules.authorization;
-        let by_id = |id: &ruma::EventId| {
+        let by_id = |id: &EventId| {
             let event = auth.values().find(|event| event.pdu.event_id == id);
             event.map(AsRef::as_ref)
         };
@@ -279,10 +308,6 @@ impl Changes<'_> {
 
 /// The largest depth that canonical JSON can hold.
 const MAX_DEPTH: i64 = (1 << 53) - 1;
-
-fn id_value(id: &ruma::EventId) -> CanonicalJsonValue {
-    CanonicalJsonValue::String(id.as_str().to_owned())
-}
 
 fn integer(number: i64) -> CanonicalJsonValue {
     CanonicalJsonValue::Integer(ruma::Int::new_saturating(number))

@@ -3,7 +3,10 @@
 use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
 
 /// The room versions that rooms may be created with and joined in, oldest first.
-pub const SUPPORTED: [RoomVersionId; 10] = [
+///
+/// The first version is left out: its way to resolve states lets what was changed long ago come back.
+pub const SUPPORTED: [RoomVersionId; 11] = [
+    RoomVersionId::V2,
     RoomVersionId::V3,
     RoomVersionId::V4,
     RoomVersionId::V5,

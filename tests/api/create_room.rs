@@ -74,7 +74,7 @@ async fn every_supported_version_can_be_made(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
 
-    for version in ["6", "7", "8", "9", "10", "11", "12"] {
+    for version in ["2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"] {
         let room = create(&server, &alice, json!({ "room_version": version })).await;
 
         let create = state(&server, &alice, &room, "m.room.create").await;
@@ -83,7 +83,34 @@ async fn every_supported_version_can_be_made(pool: PgPool) {
         let path = format!("/rooms/{room}/send/m.room.message/1");
         let (status, body) = server.put(&alice, &path, json!({ "body": "x" })).await;
         assert_eq!(status, StatusCode::OK, "{version}: {body}");
+        let id = body["event_id"].as_str().unwrap();
+        assert_eq!(id.contains(':'), version == "2", "{id}");
     }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn rooms_of_old_work_as_others_do(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let body = json!({ "room_version": "2", "preset": "public_chat" });
+    let room = create(&server, &alice, body).await;
+    server.enter(&bob, &room).await;
+    let said = server.say(&bob, &room, "tea").await;
+
+    let path = format!("/rooms/{room}/redact/{}/1", super::chat::encode(&said));
+    let (status, body) = server.put(&alice, &path, json!({})).await;
+
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (_, page) = server.messages(&bob, &room, "dir=b&limit=2").await;
+    let (redaction, message) = (&page["chunk"][0], &page["chunk"][1]);
+    assert_eq!(redaction["redacts"], said);
+    assert_eq!(message["content"], json!({}));
+    let name = server.set_state(&alice, &room, "m.room.name", json!({ "name": "Tea" }));
+    name.await;
+    assert_eq!(
+        state(&server, &bob, &room, "m.room.name").await["name"],
+        "Tea"
+    );
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]

@@ -2,8 +2,9 @@
 
 use hearth_core::{Identity, Pdu};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, RoomId, RoomVersionId,
-    UserId, signatures::hash_and_sign_event, state_res::check_pdu_format,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, RoomId,
+    RoomVersionId, UserId, room_version_rules::EventIdFormatVersion,
+    signatures::hash_and_sign_event, state_res::check_pdu_format,
 };
 
 use crate::{
@@ -80,6 +81,10 @@ impl Wanted<'_> {
             CanonicalJsonValue::Integer(now.get().into()),
         );
         put("content", CanonicalJsonValue::Object(content));
+        if rules.event_id_format == EventIdFormatVersion::V1 {
+            let id = EventId::new_v1(&identity.server_name);
+            put("event_id", id.as_str().into());
+        }
         hash_and_sign_event(server, &identity.key, &mut event, &rules.redaction)
             .map_err(|error| error.to_string())?;
         check_pdu_format(&event, &rules.event_format)?;
