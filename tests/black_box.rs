@@ -5,4 +5,6 @@ mod black_box {
     mod clients;
     mod crash;
     mod process;
+    mod redis;
+    mod together;
 }

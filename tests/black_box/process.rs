@@ -2,11 +2,12 @@
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, PgPool};
 
@@ -27,16 +28,25 @@ pub(crate) struct Hearth {
 impl Hearth {
     /// Starts a server on the database of `pool` and waits until it answers.
     pub(crate) async fn start(pool: &PgPool) -> Self {
+        Self::start_with(pool, "", None).await
+    }
+
+    /// Starts a server with `more` in its configuration; with the signing key of `twin`, if it is the same server's.
+    pub(crate) async fn start_with(pool: &PgPool, more: &str, twin: Option<&Self>) -> Self {
         let folder =
             std::env::temp_dir().join(format!("hearth-box-{:016x}", rand::random::<u64>()));
-        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(folder.join("data")).unwrap();
+        if let Some(twin) = twin {
+            let key = |folder: &Path| folder.join("data/signing.key");
+            std::fs::copy(key(&twin.folder), key(&folder)).unwrap();
+        }
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
         let database = pool.connect_options().to_url_lossy();
         let config = format!(
             "server_name = \"localhost\"\ndata_dir = \"{}\"\n[[listen]]\nbind = \"127.0.0.1:{port}\"\n\
-             [database]\nurl = \"{database}\"\n[registration]\nenabled = true\n[limits]\nrate_limit = false\n",
+             [database]\nurl = \"{database}\"\n[registration]\nenabled = true\n[limits]\nrate_limit = false\n{more}",
             folder.join("data").display(),
         );
         std::fs::write(folder.join("hearth.toml"), config).unwrap();
@@ -51,13 +61,13 @@ impl Hearth {
     }
 
     /// Ends the process without giving it a chance to finish anything.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub(crate) fn kill(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
     }
 
-    /// Starts the process again, on the same data.
+    /// Starts the process that was killed again, on the same data.
     pub(crate) async fn restart(&mut self) {
+        self.child.wait().unwrap();
         self.child = spawn(&self.folder);
         self.wait().await;
     }
@@ -132,7 +142,7 @@ impl Drop for Hearth {
     }
 }
 
-fn spawn(folder: &std::path::Path) -> Child {
+fn spawn(folder: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_hearth"))
         .args(["serve", "--config"])
         .arg(folder.join("hearth.toml"))
