@@ -138,3 +138,28 @@ async fn an_edited_migration_is_noticed(pool: PgPool) {
 
     assert!(matches!(start(&pool).await, Err(SchemaError::Changed(1))));
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn the_book_says_of_every_table_what_bounds_it(pool: PgPool) {
+    let book = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/storage.md");
+    let book = std::fs::read_to_string(book).unwrap();
+    let tables: Vec<String> = sqlx::query_scalar(
+        r"SELECT relname::text FROM pg_class
+          WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname NOT LIKE '\_sqlx%'",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+
+    let rows = book.lines().filter(|line| line.starts_with("| `"));
+    let described: Vec<&str> = rows
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(|names| names.split('`').skip(1).step_by(2))
+        .collect();
+    for table in tables {
+        assert!(
+            described.contains(&table.as_str()),
+            "{table} is missing in docs/storage.md"
+        );
+    }
+}
