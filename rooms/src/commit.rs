@@ -8,8 +8,8 @@ use hearth_store::{
     room as room_table,
     write::{EventRow, Placement, Source, TransactionRow, Write},
 };
-use sqlx::{Postgres, Transaction};
-use tokio::sync::MutexGuard;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::{MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Rooms,
@@ -43,6 +43,31 @@ pub(crate) struct Built {
     head: Head,
     write: Write,
     committed: Committed,
+}
+
+/// A transaction that locked a room's row, so that nobody else can win.
+pub(crate) struct RowLock {
+    tx: Transaction<'static, Postgres>,
+    turn: OwnedSemaphorePermit,
+}
+
+/// How many such transactions there may be at once: who builds within one needs other connections, too, and nobody
+/// would ever get one if all were held so.
+#[derive(Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// A quarter of the connections.
+    pub(crate) fn of(pool: &PgPool) -> Self {
+        let connections = usize::try_from(pool.options().get_max_connections());
+        let turns = connections.map_or(1, |connections| (connections / 4).max(1));
+        Self(Arc::new(Semaphore::new(turns)))
+    }
+
+    async fn take(&self) -> OwnedSemaphorePermit {
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        turn.expect("never closed")
+    }
 }
 
 /// What is true once the write is committed.
@@ -166,27 +191,28 @@ impl Rooms {
         &self,
         room: &Room,
         slot: &mut HeadSlot,
-    ) -> Result<(Transaction<'static, Postgres>, Head), SendError> {
+    ) -> Result<(RowLock, Head), SendError> {
         slot.generation += 1;
         slot.head = None;
+        let turn = self.0.turns.take().await;
         let mut tx = self.pool().begin().await?;
         let row = room_table::lock(&mut tx, room.nid)
             .await?
             .ok_or(SendError::UnknownRoom)?;
         let head = self.head_of(row).await?;
-        Ok((tx, head))
+        Ok((RowLock { tx, turn }, head))
     }
 
     /// Writes within the transaction that locked the room's row.
     pub(crate) async fn commit_locked(
         &self,
         room: &Room,
-        (tx, slot): (Transaction<'static, Postgres>, MutexGuard<'_, HeadSlot>),
+        (lock, slot): (RowLock, MutexGuard<'_, HeadSlot>),
         built: Built,
     ) -> Result<Outcome, SendError> {
         let places = places(&built.write);
-        let outcome = self.journal().commit(tx, built.write).await;
-        drop(slot);
+        let outcome = self.journal().commit(lock.tx, built.write).await;
+        drop((slot, lock.turn));
         self.settle(room, outcome, built.committed, &places).await
     }
 

@@ -123,6 +123,7 @@ struct Inner {
     known_servers: servers::KnownServers,
     handshakes: handshake::UnderWay,
     gaps: backfill::Gaps,
+    turns: commit::Turns,
 }
 
 /// What [`Rooms`] is made of.
@@ -154,6 +155,7 @@ impl Rooms {
     pub fn new(parts: Parts) -> Self {
         let events = Events::new(parts.pool.clone());
         let snapshots = Snapshots::new(parts.pool.clone());
+        let turns = commit::Turns::of(&parts.pool);
         Self(Arc::new(Inner {
             parts,
             events,
@@ -166,6 +168,7 @@ impl Rooms {
             known_servers: servers::KnownServers::default(),
             handshakes: handshake::UnderWay::default(),
             gaps: backfill::Gaps::default(),
+            turns,
         }))
     }
 

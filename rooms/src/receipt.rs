@@ -134,7 +134,7 @@ impl Rooms {
         candidate: &Candidate,
     ) -> Result<(Outcome, Status), SendError> {
         let mut slot = room.head.lock().await;
-        let (tx, head) = self.lock_head(room, &mut slot).await?;
+        let (lock, head) = self.lock_head(room, &mut slot).await?;
         let mut changes = Changes::new(self, room, head);
         let status = match changes.receive(candidate).await {
             Ok(status) => status,
@@ -144,7 +144,7 @@ impl Rooms {
             }
         };
         let built = Built::of(changes, candidate.transaction()).expect("an event was added");
-        let outcome = self.commit_locked(room, (tx, slot), built).await?;
+        let outcome = self.commit_locked(room, (lock, slot), built).await?;
         Ok((outcome, status))
     }
 

@@ -184,7 +184,7 @@ impl Rooms {
         transaction: Option<TransactionRow>,
     ) -> Result<Option<OwnedEventId>, SendError> {
         let mut slot = room.head.lock().await;
-        let (tx, head) = self.lock_head(room, &mut slot).await?;
+        let (lock, head) = self.lock_head(room, &mut slot).await?;
         let mut changes = Changes::new(self, room, head);
         let last = match append_all(&mut changes, drafts).await {
             Ok(last) => last,
@@ -196,7 +196,7 @@ impl Rooms {
         let Some(built) = Built::of(changes, transaction) else {
             return Ok(Some(last));
         };
-        let outcome = self.commit_locked(room, (tx, slot), built).await?;
+        let outcome = self.commit_locked(room, (lock, slot), built).await?;
         self.sent(outcome, last).await
     }
 

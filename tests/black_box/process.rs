@@ -31,7 +31,7 @@ impl Hearth {
         Self::start_with(pool, "", None).await
     }
 
-    /// Starts a server with `more` in its configuration; with the signing key of `twin`, if it is the same server's.
+    /// Starts a server with `more` in its configuration, from the section `[database]` on; with the signing key of `twin`, if it is the same server's.
     pub(crate) async fn start_with(pool: &PgPool, more: &str, twin: Option<&Self>) -> Self {
         let folder =
             std::env::temp_dir().join(format!("hearth-box-{:016x}", rand::random::<u64>()));
@@ -46,7 +46,7 @@ impl Hearth {
         let database = pool.connect_options().to_url_lossy();
         let config = format!(
             "server_name = \"localhost\"\ndata_dir = \"{}\"\n[[listen]]\nbind = \"127.0.0.1:{port}\"\n\
-             [database]\nurl = \"{database}\"\n[registration]\nenabled = true\n[limits]\nrate_limit = false\n{more}",
+             [database]\nurl = \"{database}\"\n{more}[registration]\nenabled = true\n[limits]\nrate_limit = false\n",
             folder.join("data").display(),
         );
         std::fs::write(folder.join("hearth.toml"), config).unwrap();

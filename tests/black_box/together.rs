@@ -406,3 +406,49 @@ async fn two_processes_write_to_one_room(pool: PgPool) {
 async fn two_processes_write_to_one_room_while_redis_is_away(pool: PgPool) {
     write_together(pool, &Redis::absent()).await;
 }
+
+/// Whoever builds while a room's row is locked needs more than that connection; there are fewer than rooms.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn few_connections_suffice_for_many_rooms_that_both_change(pool: PgPool) {
+    const ROOMS: usize = 12;
+    let redis = Redis::start().await;
+    let more = format!("max_connections = 6\n{}", redis.section());
+    let first = Hearth::start_with(&pool, &more, None).await;
+    let second = Hearth::start_with(&pool, &more, Some(&first)).await;
+    let processes = [first, second];
+    let token = processes[0].register("alice").await;
+    let token = Some(token.as_str());
+    let mut rooms = Vec::new();
+    for _ in 0..ROOMS {
+        let made = processes[0]
+            .ask("POST", "/createRoom", token, Some(json!({})))
+            .await;
+        rooms.push(made["room_id"].as_str().unwrap().to_owned());
+    }
+
+    let changes = rooms.iter().enumerate().flat_map(|(which, room)| {
+        let processes = &processes;
+        (0..6).map(move |writer| async move {
+            for number in 0..5 {
+                let path = format!("/rooms/{room}/state/org.example.counter/{writer}");
+                let content = json!({ "number": number });
+                let process = &processes[(writer + which) % 2];
+                process.ask("PUT", &path, token, Some(content)).await;
+            }
+        })
+    });
+    futures_util::future::join_all(changes).await;
+
+    for room in &rooms {
+        let path = format!("/rooms/{room}/state");
+        for process in &processes {
+            let state = process.ask("GET", &path, token, None).await;
+            let counters = state.as_array().unwrap().iter();
+            let counters: Vec<_> = counters
+                .filter(|event| event["type"] == "org.example.counter")
+                .collect();
+            assert_eq!(counters.len(), 6);
+            assert!(counters.iter().all(|event| event["content"]["number"] == 4));
+        }
+    }
+}
