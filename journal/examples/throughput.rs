@@ -149,7 +149,6 @@ fn message(room: RoomNid, user: UserNid, nid: EventNid, previous: Option<EventNi
         device_id: "PHONE".to_owned(),
         action: "send/m.room.encrypted".to_owned(),
         txn_id: nid.to_string(),
-        created_ts: 0,
     };
     Write {
         room: Some(RoomWrite {

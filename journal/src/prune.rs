@@ -9,7 +9,7 @@ use hearth_core::{Clock, Position, RoomNid, UserNid};
 use hearth_store::{
     current_state, device_list_change, log, log_mark,
     log_tail::{self, Tail, Updated},
-    receipt, to_device,
+    receipt, sent_event, to_device,
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,9 @@ const ROUND: Duration = Duration::from_mins(10);
 /// How often a process looks where the tail is, and whether a round is due: often enough that it knows of a tail
 /// before the rows behind it go, a [`ROUND`] later.
 const LOOK: Duration = Duration::from_mins(4);
+
+/// How long clients' transactions are remembered that made an event; not longer than the log.
+const SENT: Duration = Duration::from_hours(7 * 24);
 
 /// Keeps tables from growing for ever.
 ///
@@ -111,7 +114,11 @@ impl Pruner {
             let oldest = before(now, self.bounds.age);
             log_tail::update_position(&mut conn, oldest, self.bounds.positions).await?;
             log_mark::delete_before(&mut conn, oldest).await?;
+            let outlived = log_mark::find_position(&mut conn, before(now, SENT)).await?;
             drop(conn);
+            // As long as the log still tells of them.
+            self.prune_sent(tail.sent, outlived.unwrap_or(tail.sent))
+                .await?;
             // The tail as it was: every process knows of it since the last round.
             self.prune_log(tail, now).await?;
             for table in Expiring::ALL {
@@ -122,6 +129,23 @@ impl Pruner {
         }
         let tail = log_tail::find(&mut conn).await?.position;
         self.journal.0.tail.fetch_max(tail.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Forgets clients' transactions up to `to`.
+    async fn prune_sent(&self, from: Position, to: Position) -> sqlx::Result<()> {
+        let mut gone = from;
+        while gone < to {
+            let next = Position(to.0.min(gone.0 + self.bounds.chunk));
+            let mut tx = self.journal.0.pool.begin().await?;
+            match log_tail::update_sent(&mut tx, gone, next).await? {
+                Updated::Yes => (),
+                Updated::ByAnother => return Ok(()),
+            }
+            sent_event::delete(&mut tx, gone, next).await?;
+            tx.commit().await?;
+            gone = next;
+        }
         Ok(())
     }
 

@@ -112,7 +112,6 @@ impl Rooms {
             device_id: transaction.device_id,
             action: transaction.action,
             txn_id: transaction.txn_id,
-            created_ts: self.clock().millis(),
         });
         match self.own_policy_server(room).await? {
             Some(policy) => {

@@ -39,12 +39,11 @@ pub async fn insert(conn: &mut PgConnection, rows: Rows<'_>) -> sqlx::Result<()>
                          $18::text[])
                   AS w (nid, room_nid, event_id, sender_nid, type, state_key_nid, depth, origin_server_ts,
                         stream_order, snapshot_nid, auth, status, json)
-         ), sent AS (INSERT INTO sent_event (user_nid, device_id, room_nid, action, txn_id, event_nid, created_ts)
-             SELECT * FROM UNNEST($19::bigint[], $20::text[], $21::bigint[], $22::text[], $23::text[], $24::bigint[],
-                                  $25::bigint[])
+         ), sent AS (INSERT INTO sent_event (user_nid, device_id, room_nid, action, txn_id, event_nid)
+             SELECT * FROM UNNEST($19::bigint[], $20::text[], $21::bigint[], $22::text[], $23::text[], $24::bigint[])
          )
          UPDATE room SET revision = w.revision, snapshot_nid = w.snapshot, extremities = w.extremities::bigint[]
-         FROM UNNEST($26::bigint[], $27::bigint[], $28::bigint[], $29::text[])
+         FROM UNNEST($25::bigint[], $26::bigint[], $27::bigint[], $28::text[])
               AS w (nid, revision, snapshot, extremities)
          WHERE room.nid = w.nid",
         &log.positions,
@@ -71,7 +70,6 @@ pub async fn insert(conn: &mut PgConnection, rows: Rows<'_>) -> sqlx::Result<()>
         &sent.actions as &[&str],
         &sent.ids as &[&str],
         &sent.events,
-        &sent.created,
         &rooms.nids,
         &rooms.revisions,
         &rooms.snapshots as &[Option<i64>],

@@ -10,9 +10,11 @@ pub struct Tail {
     pub position: Position,
     /// Up to where rows are gone; never beyond `position`.
     pub pruned: Position,
+    /// Up to where clients' transactions are forgotten.
+    pub sent: Position,
 }
 
-/// What [`update_pruned`] did.
+/// What [`update_pruned`] and [`update_sent`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Updated {
@@ -24,7 +26,7 @@ pub enum Updated {
 
 /// Reads the tail.
 pub async fn find(conn: &mut PgConnection) -> sqlx::Result<Tail> {
-    sqlx::query_as!(Tail, "SELECT position, pruned FROM log_tail")
+    sqlx::query_as!(Tail, "SELECT position, pruned, sent FROM log_tail")
         .fetch_one(conn)
         .await
 }
@@ -37,7 +39,7 @@ pub async fn update_round(
 ) -> sqlx::Result<Option<Tail>> {
     sqlx::query_as!(
         Tail,
-        "UPDATE log_tail SET round_ts = $1 WHERE round_ts <= $2 RETURNING position, pruned",
+        "UPDATE log_tail SET round_ts = $1 WHERE round_ts <= $2 RETURNING position, pruned, sent",
         now,
         since,
     )
@@ -72,6 +74,25 @@ pub async fn update_pruned(
 ) -> sqlx::Result<Updated> {
     let result = sqlx::query!(
         "UPDATE log_tail SET pruned = $2 WHERE pruned = $1",
+        from.0,
+        to.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(match result.rows_affected() {
+        0 => Updated::ByAnother,
+        _ => Updated::Yes,
+    })
+}
+
+/// Notes that the transactions of `(from, to]` are forgotten with this transaction.
+pub async fn update_sent(
+    conn: &mut PgConnection,
+    from: Position,
+    to: Position,
+) -> sqlx::Result<Updated> {
+    let result = sqlx::query!(
+        "UPDATE log_tail SET sent = $2 WHERE sent = $1",
         from.0,
         to.0,
     )

@@ -1,6 +1,6 @@
 //! `sent_event`: the events that clients' transactions made. Journalled.
 
-use hearth_core::{EventNid, RoomNid, UserNid};
+use hearth_core::{EventNid, Position, RoomNid, UserNid};
 use sqlx::PgConnection;
 
 use crate::write::TransactionRow;
@@ -64,21 +64,17 @@ pub async fn list_of_events(
         .collect())
 }
 
-/// Deletes transactions from before `oldest_ts`, the oldest `limit` of them. Gives how many.
-pub async fn delete_before(
-    conn: &mut PgConnection,
-    oldest_ts: i64,
-    limit: i64,
-) -> sqlx::Result<u64> {
-    let result = sqlx::query!(
-        "DELETE FROM sent_event WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM sent_event WHERE created_ts < $1 ORDER BY created_ts LIMIT $2))",
-        oldest_ts,
-        limit,
+/// Deletes the transactions whose events came in `(from, to]` of the log.
+pub async fn delete(conn: &mut PgConnection, from: Position, to: Position) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM sent_event WHERE event_nid IN (
+             SELECT event_nid FROM log WHERE position > $1 AND position <= $2 AND event_nid IS NOT NULL)",
+        from.0,
+        to.0,
     )
     .execute(conn)
     .await?;
-    Ok(result.rows_affected())
+    Ok(())
 }
 
 /// Transactions as `UNNEST` takes them.
@@ -89,7 +85,6 @@ pub(crate) struct Columns<'a> {
     pub actions: Vec<&'a str>,
     pub ids: Vec<&'a str>,
     pub events: Vec<i64>,
-    pub created: Vec<i64>,
 }
 
 impl<'a> Columns<'a> {
@@ -104,7 +99,6 @@ impl<'a> Columns<'a> {
             actions: text(|row| &row.action),
             ids: text(|row| &row.txn_id),
             events: rows.iter().map(|row| row.event.0).collect(),
-            created: rows.iter().map(|row| row.transaction.created_ts).collect(),
         }
     }
 }

@@ -188,8 +188,6 @@ pub struct TransactionRow {
     pub action: String,
     /// The client's transaction id.
     pub txn_id: String,
-    /// When, in milliseconds since the epoch.
-    pub created_ts: i64,
 }
 
 /// A row of `receipt`.

@@ -139,7 +139,7 @@ async fn an_edited_migration_is_noticed(pool: PgPool) {
     assert!(matches!(start(&pool).await, Err(SchemaError::Changed(1))));
 }
 
-#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn the_book_says_of_every_table_what_bounds_it(pool: PgPool) {
     let book = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/storage.md");
     let book = std::fs::read_to_string(book).unwrap();

@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use hearth_store::{
-    device_transaction, login_token, openid_token, report, sent_event, uia_session,
-};
+use hearth_store::{device_transaction, login_token, openid_token, report, uia_session};
 use sqlx::PgConnection;
 
 use super::{Pruner, before};
 
-/// How long clients' transactions are remembered that made an event.
-const SENT: Duration = Duration::from_hours(7 * 24);
-
-/// How long devices' other transactions are remembered.
+/// How long devices' transactions are remembered that made no event.
 const TRANSACTIONS: Duration = Duration::from_hours(24);
 
 /// How long reports are kept.
@@ -21,7 +16,6 @@ const REPORTS: Duration = Duration::from_hours(365 * 24);
 /// A table whose rows go when they are old enough.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expiring {
-    SentEvents,
     DeviceTransactions,
     UiaSessions,
     LoginTokens,
@@ -30,8 +24,7 @@ pub(super) enum Expiring {
 }
 
 impl Expiring {
-    pub(super) const ALL: [Self; 6] = [
-        Self::SentEvents,
+    pub(super) const ALL: [Self; 5] = [
         Self::DeviceTransactions,
         Self::UiaSessions,
         Self::LoginTokens,
@@ -42,7 +35,6 @@ impl Expiring {
     /// Deletes the oldest `limit` rows that are old enough at `now`. Gives how many.
     async fn delete(self, conn: &mut PgConnection, now: i64, limit: i64) -> sqlx::Result<u64> {
         match self {
-            Self::SentEvents => sent_event::delete_before(conn, before(now, SENT), limit).await,
             Self::DeviceTransactions => {
                 device_transaction::delete_before(conn, before(now, TRANSACTIONS), limit).await
             }

@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
-    append, device,
+    device,
     intern::{Blocks, Interner},
-    sent_event,
-    write::{ReceiptRow, RoomWrite, SnapshotRow, ToDeviceRow, TransactionRow, Write},
+    write::{
+        EventRow, Placement, ReceiptRow, RoomWrite, SnapshotRow, Source, Status, ToDeviceRow,
+        TransactionRow, Write,
+    },
 };
 use sqlx::{PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
@@ -77,6 +79,33 @@ pub(super) fn room_write(revision: i64) -> RoomWrite {
         transaction: None,
         redacted: Vec::new(),
         gaps: Vec::new(),
+    }
+}
+
+/// A write of a message before which the state is `snapshot`.
+pub(super) fn message(nid: i64, snapshot: Option<i64>) -> RoomWrite {
+    let event = EventRow {
+        nid: EventNid(nid),
+        room: ROOM,
+        event_id: format!("${nid}"),
+        sender: UserNid(1),
+        kind: "m.room.message".to_owned(),
+        state_key: None,
+        depth: 1,
+        origin_server_ts: 1,
+        source: Source::Made,
+        placement: Placement::Live,
+        snapshot: snapshot.map(SnapshotNid),
+        auth: Vec::new(),
+        status: Status::Accepted,
+        json: "{}".to_owned(),
+        relation: None,
+        redacts: None,
+    };
+    RoomWrite {
+        extremities_new: vec![event.nid],
+        events: vec![event],
+        ..room_write(0)
     }
 }
 
@@ -210,43 +239,50 @@ async fn a_round_is_taken_once(pool: PgPool) {
     assert!(second.is_none());
 }
 
-#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
-async fn old_transactions_go(pool: PgPool) {
-    let mut conn = pool.acquire().await.unwrap();
-    let pruner = pruner(pool, 1).await;
-    let now = pruner.clock.millis();
-    let ages = [9, 8, 8, 1, 0].map(|days| now - millis(days * DAY));
-    let transactions: Vec<TransactionRow> = ages
-        .iter()
-        .enumerate()
-        .map(|(index, created_ts)| TransactionRow {
-            user: UserNid(1),
-            device_id: "PHONE".to_owned(),
-            action: "redact".to_owned(),
-            txn_id: index.to_string(),
-            created_ts: *created_ts,
-        })
-        .collect();
-    let rows: Vec<sent_event::Row<'_>> = transactions
-        .iter()
-        .map(|transaction| sent_event::Row {
-            transaction,
-            room: ROOM,
-            event: EventNid(1),
-        })
-        .collect();
-    let sent = append::Rows {
-        transactions: &rows,
-        ..append::Rows::default()
+/// Sends a message in a client's transaction.
+async fn send(journal: &Journal, nid: i64) {
+    let transaction = TransactionRow {
+        user: UserNid(1),
+        device_id: "PHONE".to_owned(),
+        action: "redact".to_owned(),
+        txn_id: nid.to_string(),
     };
-    append::insert(&mut conn, sent).await.unwrap();
+    let room = RoomWrite {
+        transaction: Some(transaction),
+        ..message(nid, None)
+    };
+    let write = Write {
+        room: Some(room),
+        ..Write::default()
+    };
+    journal.submit(write).await.unwrap();
+}
 
-    pruner.round().await.unwrap();
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn clients_transactions_are_forgotten_after_a_week_however_long_the_log_is(pool: PgPool) {
+    make_room(&mut pool.acquire().await.unwrap()).await;
+    let pruner = pruner(pool.clone(), 1_000).await;
+    let mut left = Vec::new();
+    for nid in 1..=5 {
+        send(&pruner.journal, nid).await;
+        pruner.round().await.unwrap();
+        pruner.clock.advance(3 * DAY);
+        let events: Vec<i64> = sqlx::query_scalar("SELECT event_nid FROM sent_event ORDER BY 1")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+        left.push(events);
+    }
 
-    let known = sent_event::list_known(&mut conn, &rows).await.unwrap();
-    let mut left: Vec<usize> = known.into_iter().map(|(index, _)| index).collect();
-    left.sort_unstable();
-    assert_eq!(left, [3, 4]);
+    // On days 0, 3, 6, 9 and 12.
+    let expected = [
+        vec![1],
+        vec![1, 2],
+        vec![1, 2, 3],
+        vec![2, 3, 4],
+        vec![3, 4, 5],
+    ];
+    assert_eq!(left, expected);
 }
 
 /// Lets everything that was written so far become too old for the log.

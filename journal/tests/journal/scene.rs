@@ -167,7 +167,6 @@ pub(crate) fn transaction(id: &str) -> TransactionRow {
         device_id: "DEVICE".to_owned(),
         action: "send/m.room.message".to_owned(),
         txn_id: id.to_owned(),
-        created_ts: 1,
     }
 }
 

@@ -1,16 +1,16 @@
 use std::time::Duration;
 
-use hearth_core::{EventNid, SnapshotNid, UserNid};
+use hearth_core::SnapshotNid;
 use hearth_store::{
     snapshot,
-    write::{EventRow, Placement, RoomWrite, SnapshotRow, Source, Status, Write},
+    write::{RoomWrite, SnapshotRow, Write},
 };
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
 
 use super::super::{
     Bounds, Pruner,
-    tests::{ROOM, change, make_room, pruner, room_write, state},
+    tests::{change, make_room, message, pruner, room_write, state},
 };
 use crate::{WriteError, Written};
 
@@ -44,33 +44,6 @@ async fn sweep(pruner: &Pruner) {
     pruner.sweep_snapshots(pruner.clock.millis()).await.unwrap();
 }
 
-/// A write of a message before which the state is `snapshot`.
-fn message(nid: i64, snapshot: i64) -> RoomWrite {
-    let event = EventRow {
-        nid: EventNid(nid),
-        room: ROOM,
-        event_id: format!("${nid}"),
-        sender: UserNid(1),
-        kind: "m.room.message".to_owned(),
-        state_key: None,
-        depth: 1,
-        origin_server_ts: 1,
-        source: Source::Made,
-        placement: Placement::Live,
-        snapshot: Some(SnapshotNid(snapshot)),
-        auth: Vec::new(),
-        status: Status::Accepted,
-        json: "{}".to_owned(),
-        relation: None,
-        redacts: None,
-    };
-    RoomWrite {
-        extremities_new: vec![event.nid],
-        events: vec![event],
-        ..room_write(0)
-    }
-}
-
 async fn write(pruner: &Pruner, room: RoomWrite) -> Result<Written, WriteError> {
     let write = Write {
         room: Some(room),
@@ -99,8 +72,8 @@ async fn states_that_are_used_stay(pool: PgPool) {
     let pruner = scene(&pool).await;
     let rows = [state(1, None), state(2, None), state(3, Some(2))];
     store(&mut pool.acquire().await.unwrap(), &rows).await;
-    write(&pruner, message(1, 1)).await.unwrap();
-    write(&pruner, message(2, 3)).await.unwrap();
+    write(&pruner, message(1, Some(1))).await.unwrap();
+    write(&pruner, message(2, Some(3))).await.unwrap();
     change(&pruner.journal, 0, 4).await;
     change(&pruner.journal, 1, 5).await;
 
@@ -140,7 +113,7 @@ async fn a_state_that_is_used_after_all_stays(pool: PgPool) {
     store(&mut pool.acquire().await.unwrap(), &[state(1, None)]).await;
     pruner.sweep_snapshots(pruner.clock.millis()).await.unwrap();
 
-    write(&pruner, message(1, 1)).await.unwrap();
+    write(&pruner, message(1, Some(1))).await.unwrap();
     sweep(&pruner).await;
 
     assert_eq!(left(&pool).await, [1]);
@@ -159,11 +132,11 @@ async fn a_write_on_a_state_that_is_gone_is_lost_and_others_are_not(pool: PgPool
         &[state(1, None), state(2, None)],
     )
     .await;
-    write(&pruner, message(1, 2)).await.unwrap();
+    write(&pruner, message(1, Some(2))).await.unwrap();
     sweep(&pruner).await;
     assert_eq!(left(&pool).await, [2]);
 
-    let on_it = message(2, 1);
+    let on_it = message(2, Some(1));
     let from_it = RoomWrite {
         snapshots: vec![state(3, Some(1))],
         new_state: Some(SnapshotNid(3)),
@@ -177,7 +150,7 @@ async fn a_write_on_a_state_that_is_gone_is_lost_and_others_are_not(pool: PgPool
     for lost in [on_it, from_it, becomes_it] {
         assert!(matches!(write(&pruner, lost).await, Err(WriteError::Lost)));
     }
-    write(&pruner, message(3, 2)).await.unwrap();
+    write(&pruner, message(3, Some(2))).await.unwrap();
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
@@ -190,7 +163,7 @@ async fn a_writer_that_comes_while_a_state_is_deleted_waits_and_loses(pool: PgPo
     let locked = locked.unwrap();
     assert_eq!(locked, [SnapshotNid(1)]);
 
-    let mut writing = Box::pin(write(&pruner, message(1, 1)));
+    let mut writing = Box::pin(write(&pruner, message(1, Some(1))));
     let early = timeout(Duration::from_millis(200), &mut writing).await;
     assert!(early.is_err(), "it must wait for the lock");
     let gone = hearth_store::unused_snapshot::delete(&mut deleting, &locked).await;
@@ -247,7 +220,7 @@ async fn nothing_names_a_state_that_is_gone_however_they_race(pool: PgPool) {
             store(&mut conn, &[state(nid, None)]).await;
             // An old one, which may be gone by now, and one as a difference to it.
             let old = (nid - nid * 7_919 % 50).max(1);
-            let mut room = message(nid, old);
+            let mut room = message(nid, Some(old));
             room.snapshots = vec![state(STATES + nid, Some(old))];
             room.events[0].snapshot =
                 Some(SnapshotNid(if nid % 2 == 0 { old } else { STATES + nid }));
