@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use hearth_core::EventNid;
-use hearth_store::write::Status;
+use hearth_store::{event as event_table, write::Status};
 use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
 
@@ -214,17 +214,22 @@ impl Rooms {
             .collect();
         self.fetch(room, origin, (event_id, lacked)).await?;
 
-        let ids: Vec<&EventId> = told.state.iter().map(AsRef::as_ref).collect();
-        let held = self.by_id(&ids).await?;
+        let ids: Vec<&str> = told.state.iter().map(|id| id.as_str()).collect();
+        let mut conn = self.pool().acquire().await?;
+        let held = event_table::list_known(&mut conn, &ids).await?;
+        drop(conn);
         if held.len() < ids.len() {
             tracing::debug!(room_id = %room.id, "{} events of a state cannot be had", ids.len() - held.len());
         }
-        let usable = held.values().filter(|event| is_usable(room, event));
+        let usable = held
+            .iter()
+            .filter(|event| event.room == room.nid && event.status != Status::Rejected as i16);
         let mut map: StateMap = usable
             .filter_map(|event| Some((event.state_key?, event.nid)))
             .collect();
         if let Some(own) = self.by_id(&[event_id]).await?.remove(event_id)
-            && is_usable(room, &own)
+            && own.room == room.nid
+            && own.status != Status::Rejected
             && let Some(key) = own.state_key
             && self.allows(room, &own.pdu, &map).await?.is_ok()
         {
@@ -302,11 +307,6 @@ impl Rooms {
         let verified = self.verify(&room.rules, read).await;
         verified.into_iter().filter_map(Result::ok).collect()
     }
-}
-
-/// Whether an event may be part of a state of the room.
-fn is_usable(room: &Room, event: &RoomEvent) -> bool {
-    event.room == room.nid && event.status != Status::Rejected
 }
 
 /// Sorts events so that each comes after those before it.

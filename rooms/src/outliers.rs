@@ -56,7 +56,8 @@ impl Rooms {
             tx.commit().await?;
             return Ok(());
         }
-        Err(sqlx::Error::PoolTimedOut)
+        let reason = "other processes store the same events all the time";
+        Err(sqlx::Error::Protocol(reason.to_owned()))
     }
 
     /// The rows of those of `events` that are not stored.

@@ -105,15 +105,23 @@ pub struct Known {
     pub event_id: String,
     /// Its number.
     pub nid: EventNid,
+    /// The room.
+    pub room: RoomNid,
+    /// Present on state events.
+    pub state_key: Option<StateKeyNid>,
     /// The state before it; `None` for outliers.
     pub snapshot: Option<SnapshotNid>,
+    /// 0 accepted, 1 soft-failed, 2 rejected.
+    pub status: i16,
 }
 
 /// Lists those of `event_ids` that are stored.
 pub async fn list_known(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::Result<Vec<Known>> {
     sqlx::query_as!(
         Known,
-        r#"SELECT event_id, nid, snapshot_nid AS "snapshot: SnapshotNid" FROM event WHERE event_id = ANY($1)"#,
+        r#"SELECT event_id, nid, room_nid AS room, state_key_nid AS "state_key: StateKeyNid",
+                  snapshot_nid AS "snapshot: SnapshotNid", status
+           FROM event WHERE event_id = ANY($1)"#,
         event_ids as &[&str],
     )
     .fetch_all(conn)
