@@ -4,8 +4,8 @@ use std::slice::from_ref;
 
 use hearth_rooms::{MembershipError, Preset};
 use hearth_store::MIGRATOR;
-use ruma::{OwnedRoomId, RoomVersionId};
-use serde_json::Value;
+use ruma::{CanonicalJsonObject, OwnedRoomId, RoomVersionId, signatures::hash_and_sign_event};
+use serde_json::{Value, value::to_raw_value};
 use sqlx::PgPool;
 
 use crate::server::Server;
@@ -92,6 +92,37 @@ async fn an_invite_is_turned_down_when_the_other_server_is_gone(pool: PgPool) {
     assert_eq!(here.membership(&tea, &ann).await, "leave");
     here.end().await;
     there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_invite_that_is_taken_back_is_gone_and_only_by_who_sent_it(pool: PgPool) {
+    let names = ["here.org", "there.org", "yonder.org"];
+    let [here, there, yonder] = Server::start_all(pool, names).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Private, vec![])
+        .await;
+    let room = there.room(&tea).await;
+    let inviting = there.rooms.invite(&room, &bob.user_id, &ann, None);
+    inviting.await.unwrap();
+    let kicking = there.rooms.kick(&room, &bob.user_id, &ann.user_id, None);
+    kicking.await.unwrap();
+    let kick = there.member_event(&tea, &ann).await.unwrap();
+
+    let mut forged: CanonicalJsonObject = serde_json::from_str(kick.pdu.json.get()).unwrap();
+    forged.remove("signatures");
+    forged.insert("sender".to_owned(), "@eve:yonder.org".into());
+    let key = &yonder.rooms.identity().key;
+    hash_and_sign_event("yonder.org", key, &mut forged, &room.rules.redaction).unwrap();
+    let forged = to_raw_value(&forged).unwrap();
+    assert!(here.try_hear(&yonder, &tea, &forged).await.is_err());
+    assert_eq!(here.membership(&tea, &ann).await, "invite");
+
+    assert!(here.try_hear(&there, &tea, &kick.pdu.json).await.is_ok());
+    assert_eq!(here.membership(&tea, &ann).await, "leave");
+    for server in [here, there, yonder] {
+        server.end().await;
+    }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -1,6 +1,8 @@
 //! Several servers in one process, each with a database of its own, that talk to each other without a network.
 
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod inviting;
 #[cfg(test)]
 mod joining;

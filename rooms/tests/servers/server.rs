@@ -12,8 +12,8 @@ use std::{
 use hearth_core::{Clock, Identity, Pdu, signing::ServerKey};
 use hearth_journal::{self as journal, Journal};
 use hearth_rooms::{
-    Creation, Draft, Incoming, Member, Parts, Preset, Received, Room, RoomEvent, Rooms,
-    membership_of,
+    Creation, Draft, Incoming, Member, Parts, Preset, ReceiveError, Received, Room, RoomEvent,
+    Rooms, membership_of,
 };
 use hearth_store::{
     MIGRATOR, account,
@@ -25,7 +25,7 @@ use ruma::{
     RoomVersionId, ServerName, UserId,
     events::{StateEventType, TimelineEventType},
 };
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use sqlx::{Executor as _, PgPool, postgres::PgPoolOptions};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -227,10 +227,20 @@ impl Server {
     /// Takes in an event that another server has.
     pub(crate) async fn hear(&self, from: &Server, event: &RoomEvent) -> Received {
         let pdu: &Pdu = &event.pdu;
-        let room = self.room(&pdu.room_id).await;
-        let incoming = Incoming::read(&pdu.json, &room.id, &room.rules).unwrap();
+        self.try_hear(from, &pdu.room_id, &pdu.json).await.unwrap()
+    }
+
+    /// Takes in what another server sends, if it is any good.
+    pub(crate) async fn try_hear(
+        &self,
+        from: &Server,
+        room_id: &RoomId,
+        event: &RawValue,
+    ) -> Result<Received, ReceiveError> {
+        let room = self.room(room_id).await;
+        let incoming = Incoming::read(event, &room.id, &room.rules).unwrap();
         let receiving = self.rooms.receive(&room, &from.name, incoming);
-        timeout(LIMIT, receiving).await.unwrap().unwrap()
+        timeout(LIMIT, receiving).await.unwrap()
     }
 
     /// The ids of the events of the current state.

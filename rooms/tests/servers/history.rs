@@ -1,0 +1,130 @@
+//! Reading what was said before this server came.
+
+use std::{slice::from_ref, sync::Arc};
+
+use hearth_rooms::{Filter, Member, Page, PageRequest, Preset, Receiver, RoomEvent};
+use hearth_store::MIGRATOR;
+use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId, api::Direction};
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::server::Server;
+
+/// A page of history, back from the end.
+async fn page(server: &Server, room_id: &OwnedRoomId, user: &Member, limit: usize) -> Page {
+    let room = server.room(room_id).await;
+    let receiver = Receiver {
+        user: server.rooms.interner().user(&user.user_id).await.unwrap(),
+        user_id: user.user_id.clone(),
+        device_id: None,
+        ignored: Arc::default(),
+    };
+    let request = PageRequest {
+        direction: Direction::Backward,
+        from: None,
+        to: None,
+        ceiling: None,
+        limit,
+        filter: &Filter::default(),
+    };
+    server.rooms.page(&room, &receiver, &request).await.unwrap()
+}
+
+fn ids(events: &[Arc<RoomEvent>]) -> Vec<OwnedEventId> {
+    events.iter().map(|e| e.pdu.event_id.clone()).collect()
+}
+
+/// A room of Bob's where thirty things were said before Ann came.
+async fn scene(pool: PgPool) -> (Server, Server, Member, OwnedRoomId, Vec<Arc<RoomEvent>>) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Public, vec![])
+        .await;
+    let mut said = Vec::new();
+    for number in 0..30 {
+        said.push(there.say(&tea, &bob, &number.to_string()).await);
+        if number == 15 {
+            let topic = json!({ "topic": "half" });
+            said.push(there.set(&tea, &bob, "m.room.topic", topic).await);
+        }
+    }
+    here.rooms
+        .join_by_id(&tea, from_ref(&there.name), &ann)
+        .await
+        .unwrap();
+    (here, there, ann, tea, said)
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn history_goes_back_to_the_beginning_of_the_room(pool: PgPool) {
+    let (here, there, ann, tea, mut said) = scene(pool).await;
+
+    let page = page(&here, &tea, &ann, 100).await;
+
+    said.reverse();
+    let found = ids(&page.events);
+    assert_eq!(&found[1..=said.len()], ids(&said));
+    let first = page.events.last().unwrap();
+    assert_eq!(first.pdu.kind.to_string(), "m.room.create");
+    let orders: Vec<i64> = page
+        .events
+        .iter()
+        .filter_map(|e| e.stream_order())
+        .collect();
+    assert!(orders.is_sorted_by(|later, earlier| later > earlier));
+    assert!(orders[1..].iter().all(|order| *order < 0));
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_state_of_the_past_is_that_of_its_time(pool: PgPool) {
+    let (here, there, ann, tea, said) = scene(pool).await;
+    page(&here, &tea, &ann, 100).await;
+
+    for event in said {
+        let ours = here.event(&event.pdu.event_id).await.unwrap();
+        let mut states = Vec::new();
+        for (server, event) in [(&here, ours), (&there, event)] {
+            let state = server
+                .rooms
+                .snapshot(event.snapshot.unwrap())
+                .await
+                .unwrap();
+            let mut state = ids(&server.rooms.state_events(&state).await.unwrap());
+            state.sort();
+            states.push(state);
+        }
+        assert_eq!(states[0], states[1]);
+    }
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_present_is_not_moved_by_the_past(pool: PgPool) {
+    let (here, there, ann, tea, _) = scene(pool).await;
+    let state = here.state(&tea).await;
+    let join = here.member_event(&tea, &ann).await.unwrap();
+
+    page(&here, &tea, &ann, 100).await;
+
+    assert_eq!(here.state(&tea).await, state);
+    let next = here.say(&tea, &ann, "next").await;
+    assert_eq!(next.pdu.prev_events, from_ref(&join.pdu.event_id));
+    here.end().await;
+    there.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn history_ends_where_nobody_answers(pool: PgPool) {
+    let (here, there, ann, tea, _) = scene(pool).await;
+    here.wire.cut(&there.name);
+
+    let page = page(&here, &tea, &ann, 100).await;
+
+    assert_eq!(page.events.len(), 1);
+    here.end().await;
+    there.end().await;
+}
