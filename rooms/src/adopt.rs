@@ -107,6 +107,7 @@ impl Rooms {
         if adoption.answer.members_omitted {
             return Err(AdoptError::malformed("it leaves members out"));
         }
+        let adoption = Arc::new(adoption);
         let (state, events) = self.verified(&adoption, &rules).await;
         let declared = declared_version(&events, &state);
         if declared.as_deref() != Some(adoption.version.as_str()) {
@@ -144,12 +145,14 @@ impl Rooms {
     /// The events of an answer that are signed as they must be, and the ids of those that are the state.
     async fn verified(
         &self,
-        adoption: &Adoption,
+        adoption: &Arc<Adoption>,
         rules: &RoomVersionRules,
     ) -> (Vec<OwnedEventId>, Vec<Verified>) {
         let answer = &adoption.answer;
         let told = answer.state.len() + answer.auth_chain.len();
-        let (state, events) = adoption.read(rules);
+        let (reading, read_by) = (Arc::clone(adoption), rules.clone());
+        let read = self.tasks().spawn_blocking(move || reading.read(&read_by));
+        let (state, events) = read.await.unwrap_or_default();
         let events = self.verify(rules, events).await;
         let events: Vec<Verified> = events.into_iter().filter_map(Result::ok).collect();
         tracing::debug!(room_id = %adoption.room_id, told, good = events.len(), "read the answer to a join");

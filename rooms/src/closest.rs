@@ -29,7 +29,7 @@ impl Rooms {
         let Some(closer) = self.closer_elsewhere(room, (ts, direction), known).await? else {
             return Ok(here);
         };
-        if self.fetch_past(room, &[closer]).await {
+        if Box::pin(self.fetch_past(room, &[closer])).await {
             return self.closest_here(room, receiver, ts, direction).await;
         }
         Ok(here)

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
 use hearth_store::{room as room_table, room_alias, room_alias::Inserted, write::Write};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId,
@@ -26,9 +25,6 @@ use crate::{
 
 /// How many users may be invited while a room is made.
 const INVITES: usize = 500;
-
-/// How many users of other servers are invited at the same time.
-const AT_ONCE: usize = 8;
 
 /// To whom invited users belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,34 +121,9 @@ impl Rooms {
             changes.append(&sender, draft).await?;
         }
         self.commit_new(creation, &room, changes).await?;
-        self.invite_elsewhere(creation, &room).await;
+        let (sender, invites) = (&creation.creator.user_id, creation.invites(Whose::Others));
+        self.send_invites(&room, sender, invites).await;
         Ok(room_id)
-    }
-
-    /// Invites the users of other servers. The room is there, whatever their servers say.
-    async fn invite_elsewhere(&self, creation: &Creation, room: &Room) {
-        let creator = &creation.creator.user_id;
-        let invited = creation.invited(Whose::Others);
-        let inviting: Vec<_> = invited
-            .into_iter()
-            .map(|invited| {
-                let draft = invited.invite(creation.is_direct, None);
-                self.send_invite(room, creator, &invited.user_id, draft)
-            })
-            .collect();
-        let sent = stream::iter(inviting).buffer_unordered(AT_ONCE);
-        for error in sent
-            .collect::<Vec<_>>()
-            .await
-            .iter()
-            .filter_map(|sent| sent.as_ref().err())
-        {
-            tracing::info!(
-                room_id = %room.id,
-                error = error as &dyn std::error::Error,
-                "a user of another server could not be invited"
-            );
-        }
     }
 
     /// Finds an id that no room has, and makes the room's row.
@@ -335,9 +306,7 @@ impl Creation {
         if let Some(topic) = &self.topic {
             drafts.push(Draft::state(Kind::RoomTopic, "", topic_content(topic)));
         }
-        for invited in self.invited(Whose::Ours) {
-            drafts.push(invited.invite(self.is_direct, None));
-        }
+        drafts.extend(self.invites(Whose::Ours));
         let creator = &self.creator.user_id;
         drafts
             .into_iter()
@@ -345,11 +314,14 @@ impl Creation {
             .collect()
     }
 
-    fn invited(&self, whose: Whose) -> Vec<&Member> {
+    fn invites(&self, whose: Whose) -> Vec<Draft> {
         let ours = self.creator.user_id.server_name();
         let wanted =
             |member: &&Member| (member.user_id.server_name() == ours) == (whose == Whose::Ours);
-        self.invite.iter().filter(wanted).collect()
+        let invited = self.invite.iter().filter(wanted);
+        invited
+            .map(|member| member.invite(self.is_direct, None))
+            .collect()
     }
 
     fn power_levels(&self, rules: &RoomVersionRules) -> CanonicalJsonObject {

@@ -185,7 +185,8 @@ impl Rooms {
             display_name: None,
             avatar_url: None,
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     /// Turns down an invite to a room that this server is not in, or takes a knock on it back.
@@ -315,7 +316,7 @@ impl Rooms {
         &self,
         room: &Room,
         user: &UserId,
-    ) -> Result<Vec<OwnedServerName>, MembershipError> {
+    ) -> sqlx::Result<Vec<OwnedServerName>> {
         #[derive(Deserialize)]
         struct Told {
             sender: ruma::OwnedUserId,
@@ -338,7 +339,7 @@ impl Rooms {
     }
 
     /// Writes a membership that no stored event says.
-    pub(crate) async fn write_membership(&self, row: MembershipRow) -> Result<(), MembershipError> {
+    pub(crate) async fn write_membership(&self, row: MembershipRow) -> Result<(), SendError> {
         let write = hearth_store::write::Write {
             memberships: vec![row],
             ..Default::default()

@@ -2,7 +2,7 @@
 //!
 //! Server-Server API, "Checks performed on receipt of a PDU", steps 1 to 3.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZero, sync::Arc, thread::available_parallelism};
 
 use hearth_core::{
     Pdu,
@@ -198,19 +198,43 @@ impl Rooms {
         let key = &self.identity().key;
         let set: &mut PublicKeySet = keys.entry(own.to_string()).or_default();
         set.insert(key.id(), key.public());
-        let count = events.len();
-        let rules = rules.clone();
-        let verify = move || -> Vec<_> {
+        if events.len() < MANY {
             let events = events.into_iter();
-            events.map(|event| event.verify(&keys, &rules)).collect()
-        };
-        if count < MANY {
-            return verify();
+            return events.map(|event| event.verify(&keys, rules)).collect();
         }
-        let verified = self.tasks().spawn_blocking(verify).await;
-        verified.unwrap_or_else(|error| {
-            let fail = |_| Err(Malformed::Signature(error.to_string()));
-            (0..count).map(fail).collect()
-        })
+        self.verify_on_threads(rules, keys, events).await
+    }
+
+    /// Verifies many events on all cores.
+    async fn verify_on_threads(
+        &self,
+        rules: &RoomVersionRules,
+        keys: PublicKeyMap,
+        events: Vec<Incoming>,
+    ) -> Vec<Result<Verified, Malformed>> {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let share = events.len().div_ceil(cores);
+        let shared = Arc::new((keys, rules.clone()));
+        let mut events = events.into_iter().peekable();
+        let mut parts = Vec::with_capacity(cores);
+        while events.peek().is_some() {
+            let part: Vec<Incoming> = events.by_ref().take(share).collect();
+            let (count, shared) = (part.len(), Arc::clone(&shared));
+            let work = self.tasks().spawn_blocking(move || -> Vec<_> {
+                let part = part.into_iter();
+                part.map(|event| event.verify(&shared.0, &shared.1))
+                    .collect()
+            });
+            parts.push((count, work));
+        }
+        let mut verified = Vec::new();
+        for (count, work) in parts {
+            match work.await {
+                Ok(part) => verified.extend(part),
+                Err(error) => verified
+                    .extend((0..count).map(|_| Err(Malformed::Signature(error.to_string())))),
+            }
+        }
+        verified
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Server-Server API, "Inviting to a room": the invited user's server signs the event before it goes into the room.
 
+use futures_util::{StreamExt as _, stream};
 use hearth_core::{Pdu, pdu::event_id};
 use ruma::{CanonicalJsonObject, ServerName, UserId};
 use serde_json::value::RawValue;
@@ -17,7 +18,28 @@ use crate::{
     stripped,
 };
 
+/// How many users are invited at the same time.
+const AT_ONCE: usize = 8;
+
 impl Rooms {
+    /// Sends invites to users of other servers; those who cannot be invited are not, whatever the reason.
+    pub(crate) async fn send_invites(&self, room: &Room, sender: &UserId, invites: Vec<Draft>) {
+        let inviting = invites.into_iter().filter_map(|draft| {
+            let invited = UserId::parse(draft.state_key.as_deref()?).ok()?;
+            Some(async move { self.send_invite(room, sender, &invited, draft).await })
+        });
+        let inviting: Vec<_> = inviting.collect();
+        let sent = stream::iter(inviting).buffer_unordered(AT_ONCE);
+        let sent: Vec<_> = sent.collect().await;
+        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
+            tracing::info!(
+                room_id = %room.id,
+                error = error as &dyn std::error::Error,
+                "a user of another server could not be invited"
+            );
+        }
+    }
+
     /// Sends an invite, once the server of `invited` has signed it if that is another one.
     pub(crate) async fn send_invite(
         &self,

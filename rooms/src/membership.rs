@@ -299,7 +299,8 @@ impl Rooms {
             display_name: None,
             avatar_url: None,
         };
-        self.write_membership(row).await
+        self.write_membership(row).await?;
+        Ok(())
     }
 }
 

@@ -89,6 +89,9 @@ impl Rooms {
                     new.push(event);
                 }
                 Ok(Some(received)) => results.push(Some(Ok(received))),
+                Err(ReceiveError::NotInRoom) => {
+                    results.push(Some(self.receive_outside(room, event).await));
+                }
                 Err(error) => results.push(Some(Err(error))),
             }
         }

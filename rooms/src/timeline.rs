@@ -148,7 +148,8 @@ impl Rooms {
         request: &PageRequest<'_>,
     ) -> sqlx::Result<Page> {
         let page = self.page_here(room, receiver, request).await?;
-        if self.fill_page(room, request, &page).await? {
+        // Boxed: it is large, and few pages need it.
+        if Box::pin(self.fill_page(room, request, &page)).await? {
             return self.page_here(room, receiver, request).await;
         }
         Ok(page)

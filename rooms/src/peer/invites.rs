@@ -1,9 +1,12 @@
 //! Invites of our users by users of other servers.
 
 use hearth_core::Pdu;
-use hearth_store::{account, write::MembershipRow};
+use hearth_store::{
+    account,
+    write::{MembershipRow, Status},
+};
 use ruma::{
-    OwnedUserId, RoomId, ServerName, UserId,
+    OwnedUserId, ServerName, UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
@@ -11,8 +14,12 @@ use serde_json::value::RawValue;
 
 use super::{PeerError, ToldState, handed::Handed};
 use crate::{
-    Rooms, error::SendError, incoming::Incoming, membership::MembershipError,
-    residents::Invitation, room::Room, version,
+    Rooms,
+    incoming::Incoming,
+    receive::{ReceiveError, Received},
+    residents::Invitation,
+    room::Room,
+    version,
 };
 
 #[derive(Deserialize)]
@@ -20,14 +27,14 @@ struct Content {
     membership: String,
 }
 
-/// The user of ours whom a member event keeps out of a room.
-fn refused(event: &Pdu, server: &ServerName) -> Option<OwnedUserId> {
+/// The user of ours whom a member event keeps out of a room, and the membership that it leaves him.
+fn refused(event: &Pdu, server: &ServerName) -> Option<(OwnedUserId, String)> {
     let content: Content = event.content_as().ok()?;
     let user = UserId::parse(event.state_key.as_deref()?).ok()?;
-    let refused = event.kind == TimelineEventType::RoomMember
+    let is_refused = event.kind == TimelineEventType::RoomMember
         && matches!(&*content.membership, "leave" | "ban")
         && user.server_name() == server;
-    refused.then_some(user)
+    is_refused.then_some((user, content.membership))
 }
 
 impl Rooms {
@@ -74,46 +81,26 @@ impl Rooms {
         Ok(handed.pdu.json)
     }
 
-    /// Takes note that users of a room that this server is not in took an invite of a user of ours back, or let a knock go
-    /// unheard; `false` when the event says nothing of the kind, or its sender has nothing to do with it.
-    ///
-    /// # Errors
-    ///
-    /// See [`PeerError`].
-    pub async fn accept_refusal(
+    /// Takes in an event of a room that this server is not in: of interest is only that an invite of a user of ours was
+    /// taken back, or a knock goes unheard. Who told us of the room may tell us so.
+    pub(crate) async fn receive_outside(
         &self,
-        room_id: &RoomId,
-        event: &RawValue,
-    ) -> Result<bool, PeerError> {
-        let Some(room) = self.find(room_id).await? else {
-            return Ok(false);
-        };
-        let Ok(read) = Incoming::read(event, room_id, &room.rules) else {
-            return Ok(false);
-        };
-        let verified = self.verify(&room.rules, vec![read]).await.pop();
-        let Some(Ok(event)) = verified else {
-            return Ok(false);
-        };
-        let Some(user) = refused(event.pdu(), &self.identity().server_name) else {
-            return Ok(false);
-        };
-        let told_by = self.servers_of_invite(&room, &user).await;
-        let told_by = told_by.map_err(|error| SendError::BadEvent(error.to_string()))?;
+        room: &Room,
+        event: Incoming,
+    ) -> Result<Received, ReceiveError> {
+        let verified = self.verify(&room.rules, vec![event]).await.pop();
+        let event = verified.ok_or(ReceiveError::NotInRoom)??;
+        let refused = refused(event.pdu(), &self.identity().server_name);
+        let (user, membership) = refused.ok_or(ReceiveError::NotInRoom)?;
         let sender = &event.pdu().sender;
-        if !told_by.iter().any(|server| server == sender.server_name())
-            || self.is_resident(&room).await?
-        {
-            return Ok(false);
+        let told_by = self.servers_of_invite(room, &user).await?;
+        if !told_by.iter().any(|server| server == sender.server_name()) {
+            return Err(ReceiveError::NotInRoom);
         }
         let row = MembershipRow {
             user: self.interner().user(&user).await?,
             room: room.nid,
-            membership: event
-                .pdu()
-                .content_as::<Content>()
-                .map_err(SendError::from)?
-                .membership,
+            membership,
             event: None,
             sender: self.interner().user(sender).await?,
             stripped: None,
@@ -121,9 +108,11 @@ impl Rooms {
             display_name: None,
             avatar_url: None,
         };
-        let written = self.write_membership(row).await;
-        written.map_err(|error| SendError::BadEvent(error.to_string()))?;
-        Ok(true)
+        self.write_membership(row).await?;
+        Ok(Received {
+            event_id: event.event_id().to_owned(),
+            status: Status::Accepted,
+        })
     }
 
     /// Whether the invited user exists and has not gone for good.
@@ -177,10 +166,7 @@ impl Rooms {
             display_name: None,
             avatar_url: None,
         };
-        match self.write_membership(row).await {
-            Ok(()) => Ok(()),
-            Err(MembershipError::Event(error)) => Err(error.into()),
-            Err(error) => Err(SendError::BadEvent(error.to_string()).into()),
-        }
+        self.write_membership(row).await?;
+        Ok(())
     }
 }
