@@ -11,6 +11,7 @@ mod device;
 mod directory;
 mod discovery;
 mod filter;
+mod guests;
 mod membership;
 mod message;
 mod peeking;
@@ -35,6 +36,7 @@ mod tag;
 mod threads;
 mod to_device;
 mod typing;
+mod uiaa;
 mod upgrade;
 mod user_directory;
 mod voip;
@@ -77,6 +79,7 @@ pub fn api(state: ClientState) -> Api {
         threads::api(),
         to_device::api(),
         typing::api(),
+        uiaa::api(),
         upgrade::api(),
         user_directory::api(),
         voip::api(),

@@ -21,7 +21,7 @@ pub use self::{
     client_address::ClientAddress,
     drain::Drain,
     error::ApiError,
-    interactive::Interactive,
+    interactive::{Authenticated, Interactive},
     limit::{Action, RateLimits},
     object::Object,
     ruma::{Ruma, WithBody},

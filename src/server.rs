@@ -6,7 +6,7 @@ use hearth_core::{
     Clock,
     config::{Bind, Config, Role},
 };
-use hearth_store::{Database, OpenError};
+use hearth_store::{Claim, Database, Keeper, OccupyError, OpenError};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -51,6 +51,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// Another process uses the database.
+    #[error(transparent)]
+    Occupied(#[from] OccupyError),
     /// The log cannot be read.
     #[error(transparent)]
     Journal(#[from] hearth_journal::StartError),
@@ -84,18 +87,12 @@ impl Server {
     ///
     /// A sentence for the operator. Nothing of the server is left running.
     pub async fn start(config: Config) -> Result<RunningServer, StartError> {
-        tokio::fs::create_dir_all(&config.data_dir)
-            .await
-            .map_err(|source| StartError::DataDir {
-                folder: config.data_dir.clone(),
-                source,
-            })?;
+        make_data_dir(&config).await?;
         // Addresses are opened first, since they are cheap and most likely to be taken.
         let listeners = Listeners::open(&config).await?;
         let handle = metrics::record()?;
         let identity = Arc::new(identity::load(&config).await?);
-        let database =
-            Database::open(&config.database, &config.data_dir, &config.server_name).await?;
+        let (database, keeper) = open_database(&config).await?;
         let serving = Serving::new(&config.limits);
         let background = Background::default();
         let rate_limits = RateLimits::new(&config.limits);
@@ -103,6 +100,7 @@ impl Server {
             config: Arc::new(config.clone()),
             identity,
             pool: database.pool().clone(),
+            occupancy: keeper.occupancy(),
             clock: Clock::system(),
             limits: rate_limits.clone(),
             drain: serving.drain.clone(),
@@ -110,6 +108,7 @@ impl Server {
             stop: background.stop.clone(),
         })
         .await;
+        background.tasks.spawn(keeper.run(background.stop.clone()));
         let state = match state {
             Ok(state) => state,
             Err(error) => {
@@ -144,6 +143,30 @@ impl Server {
             server.serving.serve(listener, router);
         }
         Ok(server)
+    }
+}
+
+async fn make_data_dir(config: &Config) -> Result<(), StartError> {
+    let made = tokio::fs::create_dir_all(&config.data_dir).await;
+    made.map_err(|source| StartError::DataDir {
+        folder: config.data_dir.clone(),
+        source,
+    })
+}
+
+/// Opens the database and takes it for this process.
+async fn open_database(config: &Config) -> Result<(Database, Keeper), StartError> {
+    let database = Database::open(&config.database, &config.data_dir, &config.server_name).await?;
+    let claim = match config.redis {
+        Some(_) => Claim::Shared,
+        None => Claim::Alone,
+    };
+    match database.occupy(claim).await {
+        Ok(keeper) => Ok((database, keeper)),
+        Err(error) => {
+            database.close().await;
+            Err(error.into())
+        }
     }
 }
 

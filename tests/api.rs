@@ -8,13 +8,17 @@ mod api {
     mod create_room;
     mod devices;
     mod directory;
+    mod fallback;
+    mod guests;
     mod login;
     mod membership;
     mod messages;
     mod presence;
+    mod processes;
     mod profile;
     mod pushrules;
     mod receipts;
+    mod redis;
     mod refresh;
     mod register;
     mod relations;

@@ -22,8 +22,8 @@ pub use self::{
     problem::{Place, Problem, Problems},
     sections::{
         Appservice, Contact, Database, Email, Federation, Limits, Listener, Log, LogFormat, Media,
-        Metrics, Policy, Presence, Redis, Registration, Role, Rooms, S3, ServerNotices, Storage,
-        Support, Tls, Voip, WellKnown,
+        Metrics, Policy, Presence, Redis, Registration, Role, Rooms, S3, ServerNotices, Sessions,
+        Storage, Support, Tls, Voip, WellKnown,
     },
     template::template,
     units::{Bind, Rate, Secret, Size, Span},
@@ -51,6 +51,8 @@ pub struct Config {
     pub media: Media,
     /// Who may create an account.
     pub registration: Registration,
+    /// How long sessions last, and how they begin.
+    pub sessions: Sessions,
     /// Traffic with other servers.
     pub federation: Federation,
     /// What new rooms are like.
@@ -90,6 +92,7 @@ impl Default for Config {
             redis: None,
             media: Media::default(),
             registration: Registration::default(),
+            sessions: Sessions::default(),
             federation: Federation::default(),
             rooms: Rooms::default(),
             email: None,

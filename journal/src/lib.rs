@@ -17,6 +17,7 @@ mod announcement;
 mod batch;
 mod epoch;
 mod error;
+mod exchange;
 mod fanout;
 mod follow;
 mod head;
@@ -30,6 +31,7 @@ mod writer;
 pub use self::{
     announcement::{Announcement, Entry, Kind, Origin},
     error::{StartError, WriteError},
+    exchange::{Exchange, Heard, Outgoing},
     journal::{Journal, Parts, Pending, Written},
     prune::Pruner,
 };

@@ -187,6 +187,7 @@ impl Rooms {
             return Ok(None);
         };
         let event = self.events().get(*nid).await?;
+        self.current(room).await?;
         let seen = event.room == room.nid && self.may_see(room, &receiver.user_id, &event).await?;
         Ok(seen.then_some(event))
     }

@@ -31,12 +31,10 @@ pub struct Departures {
 }
 
 impl Departures {
-    /// Makes the service and takes up what was left behind.
+    /// Makes the service.
     #[must_use]
-    pub fn start(rooms: Rooms, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        let this = Self { rooms, tasks, stop };
-        this.tasks.spawn(this.clone().sweep());
-        this
+    pub fn new(rooms: Rooms, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self { rooms, tasks, stop }
     }
 
     /// Makes a user whose account is closed leave all rooms; waits for it, but not longer than `patience`.
@@ -48,7 +46,8 @@ impl Departures {
         }
     }
 
-    async fn sweep(self) {
+    /// Takes up what was left behind, now and again until the server stops.
+    pub async fn sweep(self) {
         let mut rounds = tokio::time::interval(SWEEP);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

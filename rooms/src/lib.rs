@@ -25,6 +25,7 @@ pub mod event;
 mod extremities;
 pub mod filter;
 mod gaps;
+mod guests;
 mod handshake;
 pub mod incoming;
 mod invitation;
@@ -64,6 +65,7 @@ use std::{collections::HashMap, sync::Arc};
 use hearth_core::{Clock, Identity, RoomNid};
 use hearth_journal::Journal;
 use hearth_store::{
+    Occupancy,
     intern::{Blocks, Interner},
     room as room_table,
 };
@@ -147,6 +149,8 @@ pub struct Parts {
     pub residents: Arc<dyn Residents>,
     /// Where work that needs a thread of its own is started.
     pub tasks: TaskTracker,
+    /// Whether other processes change rooms too.
+    pub occupancy: Occupancy,
 }
 
 impl Rooms {
@@ -275,6 +279,10 @@ impl Rooms {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.parts.identity
+    }
+
+    pub(crate) fn occupancy(&self) -> &Occupancy {
+        &self.0.parts.occupancy
     }
 
     pub(crate) fn clock(&self) -> &Clock {

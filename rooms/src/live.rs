@@ -67,7 +67,9 @@ impl Rooms {
             let Some(room) = self.0.by_nid.get(&nid).await else {
                 continue;
             };
-            if announcement.origin == Origin::Remote {
+            if announcement.origin == Origin::Remote
+                && matches!(entry.kind, Kind::Event | Kind::State)
+            {
                 room.changed_elsewhere();
             }
             if entry.kind == Kind::Event

@@ -58,17 +58,15 @@ struct Shown {
 }
 
 impl MemberProfiles {
-    /// Makes the service and takes up what was left behind.
+    /// Makes the service.
     #[must_use]
-    pub fn start(rooms: Rooms, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        let this = Self {
+    pub fn new(rooms: Rooms, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self {
             rooms,
             tasks,
             stop,
             workers: Arc::new(Semaphore::new(WORKERS)),
-        };
-        this.tasks.spawn(this.clone().sweep());
-        this
+        }
     }
 
     /// Notes that a profile is about to change.
@@ -91,7 +89,8 @@ impl MemberProfiles {
         }
     }
 
-    async fn sweep(self) {
+    /// Takes up what was left behind, now and again until the server stops.
+    pub async fn sweep(self) {
         let mut rounds = tokio::time::interval(SWEEP);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

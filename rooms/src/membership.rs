@@ -48,6 +48,9 @@ pub enum MembershipError {
     /// This server is not in the room, and no server is known that is.
     #[error("no server is known that is in the room")]
     NoServer,
+    /// The room does not admit guests.
+    #[error("this room does not admit guests")]
+    GuestsForbidden,
     /// The member event was not sent.
     #[error(transparent)]
     Event(#[from] SendError),

@@ -1,8 +1,11 @@
 //! A room in memory: what never changes of it, its current state, and the place where its next event is built.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{merge::After, snapshot::Snapshot, tail::Tail, version};
@@ -25,6 +28,8 @@ pub struct Room {
     pub rules: RoomVersionRules,
     /// The committed current state; `None` until it is read, or when another process changed it.
     current: RwLock<Option<Current>>,
+    /// The time of being alone in which `current` was last compared with the row; zero is none.
+    verified: AtomicU64,
     /// How often another process was heard to change the room.
     pub(crate) foreign_changes: AtomicU64,
     /// Where the next event goes; held while one is built, never while one is committed.
@@ -88,6 +93,7 @@ impl Room {
             version: RoomVersionId::try_from(row.version.as_str()).map_err(corrupt)?,
             rules: version::rules(&row.version)?,
             current: RwLock::new(None),
+            verified: AtomicU64::new(0),
             foreign_changes: AtomicU64::new(0),
             head: tokio::sync::Mutex::new(HeadSlot::default()),
             under_way: Mutex::new(Vec::new()),
@@ -101,6 +107,17 @@ impl Room {
     pub(crate) fn current(&self) -> Option<Current> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.clone()
+    }
+
+    /// Whether `current` was compared with the row in this time of being alone, so that it is known to be true.
+    pub(crate) fn is_verified(&self, tenure: NonZeroU64) -> bool {
+        self.verified.load(Ordering::Acquire) == tenure.get()
+    }
+
+    /// Takes note that `current` was compared with the row, which was read in this time of being alone.
+    pub(crate) fn verify(&self, tenure: Option<NonZeroU64>) {
+        let number = tenure.map_or(0, NonZeroU64::get);
+        self.verified.store(number, Ordering::Release);
     }
 
     /// Takes note of a committed state; an older one than is known is ignored.

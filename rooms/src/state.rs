@@ -1,11 +1,11 @@
 //! Reading states: single events, several, all of them.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
-use hearth_core::{SnapshotNid, StateKeyNid};
+use hearth_core::{EventNid, RoomNid, SnapshotNid, StateKeyNid};
 use hearth_store::room;
 use ruma::{
     UserId,
@@ -22,23 +22,103 @@ use crate::{
 
 impl Rooms {
     /// The room's current state, as committed; `None` when this server is not in the room.
+    ///
+    /// What is decided by it is never stale: when other processes may have changed the room, its row is asked which
+    /// revision that state has. A process that is alone knows.
     pub async fn current(&self, room: &Room) -> sqlx::Result<Option<Current>> {
-        if let Some(current) = room.current() {
-            return Ok(Some(current));
+        let tenure = self.occupancy().tenure();
+        let known = room.current();
+        if known.is_some() && tenure.is_some_and(|tenure| room.is_verified(tenure)) {
+            return Ok(known);
         }
-        let changes = room.foreign_changes.load(Ordering::Acquire);
         let mut conn = self.pool().acquire().await?;
-        let row = room::find(&mut conn, room.nid).await?;
+        let row = room::find_state(&mut conn, room.nid).await?;
         drop(conn);
-        let Some((revision, nid)) = row.and_then(|row| Some((row.revision, row.snapshot?))) else {
+        let Some((revision, nid)) = row else {
             return Ok(None);
         };
-        let snapshot = self.snapshots().get(nid).await?;
-        let current = Current { revision, snapshot };
-        if room.foreign_changes.load(Ordering::Acquire) == changes {
-            room.set_current(current.clone());
-        }
+        let current = match known {
+            // Our own commits may be ahead of the row that was read.
+            Some(known) if known.revision >= revision => known,
+            Some(_) | None => Current {
+                revision,
+                snapshot: self.snapshots().get(nid).await?,
+            },
+        };
+        room.set_current(current.clone());
+        room.verify(tenure);
         Ok(Some(current))
+    }
+
+    /// The current states of rooms, like [`Rooms::current`]; rooms that this server is not in are left out.
+    pub async fn currents(&self, rooms: &[Arc<Room>]) -> sqlx::Result<HashMap<RoomNid, Current>> {
+        let tenure = self.occupancy().tenure();
+        let mut currents = HashMap::with_capacity(rooms.len());
+        let mut asked = HashMap::new();
+        for room in rooms {
+            match room.current() {
+                Some(known) if tenure.is_some_and(|tenure| room.is_verified(tenure)) => {
+                    currents.insert(room.nid, known);
+                }
+                known => {
+                    asked.insert(room.nid, (room, known));
+                }
+            }
+        }
+        if asked.is_empty() {
+            return Ok(currents);
+        }
+        let nids: Vec<RoomNid> = asked.keys().copied().collect();
+        let mut conn = self.pool().acquire().await?;
+        let rows = room::list_states(&mut conn, &nids).await?;
+        drop(conn);
+        let nids: Vec<SnapshotNid> = rows.iter().map(|row| row.2).collect();
+        let snapshots = self.snapshots().map(nids).await?;
+        for (nid, revision, snapshot) in rows {
+            let (Some((room, known)), Some(snapshot)) =
+                (asked.remove(&nid), snapshots.get(&snapshot))
+            else {
+                continue;
+            };
+            let read = Current {
+                revision,
+                snapshot: Arc::clone(snapshot),
+            };
+            let current = known.filter(|known| known.revision >= revision);
+            let current = current.unwrap_or(read);
+            room.set_current(current.clone());
+            room.verify(tenure);
+            currents.insert(nid, current);
+        }
+        Ok(currents)
+    }
+
+    /// The current state as this process knows it: for what may be a moment behind, because it decides about nobody's
+    /// access or is asked right after [`Rooms::current`].
+    pub async fn known_current(&self, room: &Room) -> sqlx::Result<Option<Current>> {
+        match room.current() {
+            Some(current) => Ok(Some(current)),
+            None => self.current(room).await,
+        }
+    }
+
+    /// The current states of rooms, like [`Rooms::known_current`].
+    pub async fn known_currents(
+        &self,
+        rooms: &[Arc<Room>],
+    ) -> sqlx::Result<HashMap<RoomNid, Current>> {
+        let mut known = HashMap::with_capacity(rooms.len());
+        let mut unknown = Vec::new();
+        for room in rooms {
+            match room.current() {
+                Some(current) => {
+                    known.insert(room.nid, current);
+                }
+                None => unknown.push(Arc::clone(room)),
+            }
+        }
+        known.extend(self.currents(&unknown).await?);
+        Ok(known)
     }
 
     /// The state with this number.
@@ -107,6 +187,22 @@ impl Rooms {
             .into_iter()
             .filter_map(|(key, nid)| Some((key, Arc::clone(events.get(&nid)?))));
         Ok(held.collect())
+    }
+
+    /// Brings into memory, in one statement, the events that hold some keys of many states.
+    pub async fn load_state(
+        &self,
+        snapshots: &[Arc<Snapshot>],
+        keys: &[(&str, &str)],
+    ) -> sqlx::Result<()> {
+        let keys = self.interner().find_state_keys(keys).await?;
+        let wanted: HashSet<EventNid> = snapshots
+            .iter()
+            .flat_map(|snapshot| keys.iter().flatten().map(|key| snapshot.get(*key)))
+            .flatten()
+            .collect();
+        self.events().map(wanted).await?;
+        Ok(())
     }
 
     /// Every event of a state, in no order.

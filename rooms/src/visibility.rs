@@ -76,6 +76,42 @@ impl Rooms {
         Ok(seen)
     }
 
+    /// Brings into memory, for events of many rooms at once, what [`Rooms::visible`] looks at.
+    pub async fn prepare_visible(
+        &self,
+        user: &UserId,
+        events: &[Arc<RoomEvent>],
+    ) -> sqlx::Result<()> {
+        let nids: HashSet<SnapshotNid> = events.iter().filter_map(|event| event.snapshot).collect();
+        if nids.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys(user).await?;
+        let snapshots = self.snapshots().map(nids).await?;
+        self.load_sights(&keys, snapshots.values()).await
+    }
+
+    /// Like [`Rooms::prepare_visible`], for rooms whose current states may not be in memory either.
+    pub async fn prepare_histories(
+        &self,
+        user: &UserId,
+        rooms: &[Arc<Room>],
+        events: &[Arc<RoomEvent>],
+    ) -> sqlx::Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let currents = self.known_currents(rooms).await?;
+        let mut snapshots = Vec::with_capacity(currents.len());
+        for current in currents.into_values() {
+            snapshots.push(current.snapshot);
+        }
+        let member = StateEventType::RoomMember.to_string();
+        let keys = [(member.as_str(), user.as_str())];
+        self.load_state(&snapshots, &keys).await?;
+        self.prepare_visible(user, events).await
+    }
+
     /// Whether `user` may see one event.
     pub async fn may_see(
         &self,
@@ -108,8 +144,10 @@ impl Rooms {
     }
 
     /// Where the user's last join stands in the timeline: after everything while he is joined, `None` when he never was.
+    ///
+    /// Whoever decides whether the room may be read asked for its current state before.
     async fn last_join(&self, room: &Room, keys: &Keys) -> sqlx::Result<Option<i64>> {
-        let (Some(key), Some(current)) = (keys.member, self.current(room).await?) else {
+        let (Some(key), Some(current)) = (keys.member, self.known_current(room).await?) else {
             return Ok(None);
         };
         let mut next = current.snapshot.get(key);

@@ -5,13 +5,13 @@ use std::{error::Error, process::ExitCode};
 use hearth_core::{Clock, config::Config};
 use hearth_journal::{self as journal, Journal};
 use hearth_store::{
-    Database,
+    Database, Occupancy,
     intern::{Blocks, Interner},
 };
 use hearth_users::{
     Accounts, Sessions,
     accounts::{Account, AccountsParts, Kind, NewAccount, NewPassword},
-    sessions::Processes,
+    sessions::SessionsParts,
 };
 
 use super::{NewUser, fail, say};
@@ -68,11 +68,18 @@ async fn register_with(
     })
     .await?;
     let accounts = Accounts::new(AccountsParts {
-        sessions: Sessions::new(pool.clone(), journal, clock.clone(), Processes::Many),
+        sessions: Sessions::new(SessionsParts {
+            pool: pool.clone(),
+            journal,
+            clock: clock.clone(),
+            occupancy: Occupancy::shared(),
+            config: config.sessions.clone(),
+        }),
         interner,
         pool,
         clock,
         server_name: config.server_name,
+        login_token_lifetime: config.sessions.login_token_lifetime.duration(),
     });
     let account = NewAccount {
         username: Some(user.user),

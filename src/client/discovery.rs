@@ -79,7 +79,7 @@ async fn get_capabilities(
         "m.set_avatar_url": { "enabled": true },
         "m.profile_fields": { "enabled": true },
         "m.3pid_changes": { "enabled": false },
-        "m.get_login_token": { "enabled": true },
+        "m.get_login_token": { "enabled": config.sessions.login_tokens },
         "m.forget_forced_upon_leave": { "enabled": false },
     });
     if requester.admin {

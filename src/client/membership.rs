@@ -249,9 +249,14 @@ async fn join(
     let mut member = member(rooms, profiles, requester.user_id()).await?;
     body.remove("third_party_signed");
     member.more = body;
-    rooms
-        .join_by_id(&place.room_id, &place.via, &member)
-        .await?;
+    if requester.guest {
+        let room = known(rooms, &place.room_id).await?;
+        rooms.join_as_guest(&room, &member).await?;
+    } else {
+        rooms
+            .join_by_id(&place.room_id, &place.via, &member)
+            .await?;
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use hearth_users::{
 use http::{StatusCode, header, request::Parts};
 use ruma::{DeviceId, UserId, api::error::ErrorKind};
 
+use super::guests;
 use crate::http::{ApiError, ClientAddress, error::SoftLogout};
 
 /// The user behind the access token, whose account is not locked.
@@ -107,6 +108,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let AnyRequester(session) = AnyRequester::from_request_parts(parts, state).await?;
+        if session.guest {
+            guests::check(parts)?;
+        }
         match session.standing {
             Standing::Good | Standing::Suspended => Ok(Self(session)),
             Standing::Locked => Err(locked()),

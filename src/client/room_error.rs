@@ -61,6 +61,7 @@ impl From<MembershipError> for ApiError {
                 Self::bad_request(ErrorKind::Unknown, "leave the room before you forget it")
             }
             MembershipError::NeverIn => Self::not_found("you were never in this room"),
+            MembershipError::GuestsForbidden => super::guests::forbidden(),
             MembershipError::Unfit(reason) => Self::forbidden(reason),
             MembershipError::Elsewhere(error) => error.into(),
             MembershipError::NoServer => no_such_room(),

@@ -2,10 +2,12 @@
 
 mod login;
 
+use std::sync::Arc;
+
 use axum::extract::State;
+use hearth_core::config::Config;
 use hearth_users::{
     Accounts, Sessions, Uia,
-    accounts::LOGIN_TOKEN_LIFETIME,
     sessions::{RefreshError, SessionError},
 };
 use ruma::api::{
@@ -32,16 +34,20 @@ pub(super) fn api() -> Api<ClientState> {
 async fn get_login_token(
     State(accounts): State<Accounts>,
     State(uia): State<Uia>,
+    State(config): State<Arc<Config>>,
     State(limits): State<RateLimits>,
     requester: Requester,
     request: Interactive<get_login_token::v1::Request>,
 ) -> Result<Ruma<get_login_token::v1::Response>, ApiError> {
+    if !config.sessions.login_tokens {
+        return Err(ApiError::unrecognized());
+    }
     limits.check_user(Action::Login, requester.user_id())?;
     request.authenticate(&uia, &requester).await?;
     let token = accounts.create_login_token(requester.user).await?;
 
     Ok(Ruma(get_login_token::v1::Response::new(
-        LOGIN_TOKEN_LIFETIME,
+        config.sessions.login_token_lifetime.duration(),
         token,
     )))
 }

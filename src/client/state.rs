@@ -11,7 +11,7 @@ use hearth_push::{
     Evaluator, Notifications, PushRules, ReadState, Settings, Successions, UnreadCounts,
 };
 use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, peers::Alone};
-use hearth_store::intern::Interner;
+use hearth_store::{Occupancy, intern::Interner};
 use hearth_sync::Sync;
 use hearth_users::{
     AccountData, Accounts, Devices, Ephemeral, Filters, OpenIds, Presence, Profiles, Receipts,
@@ -112,6 +112,8 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     /// The database.
     pub pool: PgPool,
+    /// Whether other processes use it too.
+    pub occupancy: Occupancy,
     /// The time.
     pub clock: Clock,
     /// Rate limits.
@@ -131,25 +133,25 @@ impl ClientState {
     ///
     /// When the head of the log cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let (tasks, stop) = (parts.tasks.clone(), parts.stop.clone());
+        let work = (&tasks, &stop);
+        let ground = Ground::start(&parts).await?;
         let Parts {
             config,
-            identity,
             pool,
             clock,
             limits,
             drain,
-            tasks,
-            stop,
+            ..
         } = parts;
-        let ground = Ground::start(&config, identity, &pool, &clock, (&tasks, &stop)).await?;
         let own = OwnData::new(&pool, &clock, &config, &ground);
-        let push = Push::start(&pool, &ground, &own, (&tasks, &stop));
-        let seen = Seen::start(&pool, &clock, &config, (&tasks, &stop));
+        let push = Push::start(&pool, &ground, &own, work);
+        let seen = Seen::start(&pool, &clock, &config, work).await?;
         let registration = config.registration.clone();
         let server_notices =
             ServerNotices::new((&config, &pool), &ground.rooms, &ground.accounts, &own.tags);
         server_notices.reserve().await?;
-        let sync = start_sync(&pool, &ground, (&seen, &push), (&tasks, &stop));
+        let sync = start_sync(&pool, &ground, (&seen, &push), work);
         let (journal, sessions) = (ground.journal, ground.sessions);
 
         Ok(Self {

@@ -1,8 +1,10 @@
 //! Finding users, and the rooms that one shares with them.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use hearth_core::RoomNid;
-use hearth_rooms::Rooms;
+use hearth_rooms::{Room, Rooms, Snapshot};
 use hearth_users::{
     UserDirectory,
     user_directory::{MutualRooms, MutualRoomsError, PublicRooms},
@@ -10,7 +12,7 @@ use hearth_users::{
 use ruma::{
     UInt,
     api::client::{membership::get_mutual_rooms, user_directory::search_users},
-    events::room::history_visibility::HistoryVisibility,
+    events::{StateEventType, room::history_visibility::HistoryVisibility},
 };
 
 use super::{ClientState, Requester};
@@ -87,10 +89,28 @@ struct Public(Rooms);
 
 impl PublicRooms for Public {
     async fn filter(&self, rooms: Vec<RoomNid>) -> sqlx::Result<Vec<RoomNid>> {
+        let Self(service) = self;
+        let found: Vec<Arc<Room>> = service.find_by_nids(&rooms).await?.into_values().collect();
+        let currents = service.currents(&found).await?;
+        let (visibility, rule) = (
+            StateEventType::RoomHistoryVisibility.to_string(),
+            StateEventType::RoomJoinRules.to_string(),
+        );
+        let snapshots: Vec<_> = currents
+            .values()
+            .map(|current| Arc::clone(&current.snapshot))
+            .collect();
+        // What is looked at below is in memory then.
+        service
+            .load_state(&snapshots, &[(&visibility, ""), (&rule, "")])
+            .await?;
         let mut public = Vec::new();
-        for nid in rooms {
-            if self.is_public(nid).await? {
-                public.push(nid);
+        for room in found {
+            let Some(current) = currents.get(&room.nid) else {
+                continue;
+            };
+            if self.is_public(&room, &current.snapshot).await? {
+                public.push(room.nid);
             }
         }
         Ok(public)
@@ -98,16 +118,10 @@ impl PublicRooms for Public {
 }
 
 impl Public {
-    async fn is_public(&self, nid: RoomNid) -> sqlx::Result<bool> {
+    async fn is_public(&self, room: &Room, state: &Snapshot) -> sqlx::Result<bool> {
         let Self(rooms) = self;
-        let Some(room) = rooms.find_by_nid(nid).await? else {
-            return Ok(false);
-        };
-        let Some(current) = rooms.current(&room).await? else {
-            return Ok(false);
-        };
-        let visibility = rooms.history_visibility(&current.snapshot).await?;
-        let rule = rooms.join_rule(&room, &current.snapshot).await?;
+        let visibility = rooms.history_visibility(state).await?;
+        let rule = rooms.join_rule(room, state).await?;
         Ok(visibility == HistoryVisibility::WorldReadable || rule.is_public())
     }
 }

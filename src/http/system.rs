@@ -78,7 +78,8 @@ async fn health(State(pool): State<PgPool>) -> Result<&'static str, ApiError> {
     }
 }
 
-fn escape(text: &str) -> String {
+/// `text` as it stands in HTML, in attributes too.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

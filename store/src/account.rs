@@ -144,6 +144,23 @@ pub async fn update_password(
     Ok(())
 }
 
+/// Makes a guest an ordinary user with a password; says whether it was a guest.
+pub async fn update_guest(
+    conn: &mut PgConnection,
+    user: UserNid,
+    password_hash: &str,
+) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
+        "UPDATE account SET guest = false, password_hash = $2 WHERE user_nid = $1 AND guest AND NOT deactivated",
+        user.0,
+        password_hash,
+    )
+    .execute(conn)
+    .await?;
+
+    Ok(result.rows_affected() > 0)
+}
+
 /// Changes what `moderation` says.
 pub async fn update_moderation(
     conn: &mut PgConnection,

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     MIGRATOR, is_connection_error,
+    occupancy::{Claim, Keeper, Occupancy, OccupyError},
     private::{Cluster, ClusterError},
     schema::{self, SchemaError},
 };
@@ -136,6 +137,15 @@ impl Database {
     /// The server cannot be reached.
     pub async fn connect_direct(&self) -> sqlx::Result<PgConnection> {
         self.direct.connect().await
+    }
+
+    /// Takes the database for this process, alone or with others that share Redis.
+    ///
+    /// # Errors
+    ///
+    /// [`OccupyError::Occupied`], after a while in which a process that is about to end may do so.
+    pub async fn occupy(&self, claim: Claim) -> Result<Keeper, OccupyError> {
+        Occupancy::claim(self.direct.clone(), claim).await
     }
 
     /// Closes all connections and leaves the private `PostgreSQL`: the last process stops it.

@@ -33,6 +33,7 @@ pub mod log_tail;
 pub mod login_token;
 pub mod membership;
 pub mod missing_previous;
+mod occupancy;
 pub mod openid_token;
 pub mod pending_redaction;
 pub mod private;
@@ -64,6 +65,7 @@ pub mod user_id;
 pub mod write;
 
 pub use database::{Database, OpenError};
+pub use occupancy::{Claim, Keeper, Occupancy, OccupyError};
 pub use retry::{is_conflict, is_connection_error, is_timeout, retry};
 
 /// The schema, applied at start and before every database test.

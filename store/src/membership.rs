@@ -256,6 +256,44 @@ pub async fn find_joined_count(conn: &mut PgConnection, room: RoomNid) -> sqlx::
     .await
 }
 
+/// Counts the joined users of each of these rooms; empty rooms are left out.
+pub async fn list_joined_counts(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+) -> sqlx::Result<Vec<(RoomNid, i64)>> {
+    let rows = sqlx::query!(
+        r#"SELECT room_nid AS "room: RoomNid", count(*) AS "count!" FROM membership
+           WHERE room_nid = ANY($1) AND membership = 'join' GROUP BY room_nid"#,
+        rooms as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.room, row.count)).collect())
+}
+
+/// Lists guests of this server with the rooms that they are joined to, of one room or of all, in order, after a pair.
+pub async fn list_guests(
+    conn: &mut PgConnection,
+    room: Option<RoomNid>,
+    after: (RoomNid, UserNid),
+    limit: i64,
+) -> sqlx::Result<Vec<(RoomNid, UserNid)>> {
+    let rows = sqlx::query!(
+        r#"SELECT m.room_nid AS "room: RoomNid", m.user_nid AS "user: UserNid"
+           FROM account a JOIN membership m ON m.user_nid = a.user_nid
+           WHERE a.guest AND m.membership = 'join' AND ($1::bigint IS NULL OR m.room_nid = $1)
+             AND (m.room_nid, m.user_nid) > ($2, $3)
+           ORDER BY m.room_nid, m.user_nid LIMIT $4"#,
+        room.map(|room| room.0),
+        after.0.0,
+        after.1.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.room, row.user)).collect())
+}
+
 /// Lists a user's memberships of these rooms.
 pub async fn list_of_user_in(
     conn: &mut PgConnection,

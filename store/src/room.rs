@@ -48,6 +48,39 @@ pub async fn find(conn: &mut PgConnection, nid: RoomNid) -> sqlx::Result<Option<
     .await
 }
 
+/// Finds the revision and the number of a room's current state; `None` while there is none.
+pub async fn find_state(
+    conn: &mut PgConnection,
+    nid: RoomNid,
+) -> sqlx::Result<Option<(i64, SnapshotNid)>> {
+    let row = sqlx::query!(
+        r#"SELECT revision, snapshot_nid AS "snapshot!: SnapshotNid" FROM room
+           WHERE nid = $1 AND snapshot_nid IS NOT NULL"#,
+        nid.0,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.revision, row.snapshot)))
+}
+
+/// Lists the revisions and the numbers of the current states of rooms; those without one are left out.
+pub async fn list_states(
+    conn: &mut PgConnection,
+    nids: &[RoomNid],
+) -> sqlx::Result<Vec<(RoomNid, i64, SnapshotNid)>> {
+    let rows = sqlx::query!(
+        r#"SELECT nid AS "nid: RoomNid", revision, snapshot_nid AS "snapshot!: SnapshotNid" FROM room
+           WHERE nid = ANY($1) AND snapshot_nid IS NOT NULL"#,
+        nids as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|row| (row.nid, row.revision, row.snapshot))
+        .collect())
+}
+
 /// Lists the rooms with these numbers.
 pub async fn list(conn: &mut PgConnection, nids: &[RoomNid]) -> sqlx::Result<Vec<Stored>> {
     sqlx::query_as!(

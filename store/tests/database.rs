@@ -1,11 +1,12 @@
 //! Opening a database that the configuration names.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use hearth_core::config::{self, Secret};
-use hearth_store::{Database, OpenError};
+use hearth_store::{Claim, Database, OccupyError, OpenError};
 use ruma::server_name;
 use sqlx::{ConnectOptions as _, PgPool, query_scalar};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[cfg(test)]
 async fn open(url: String) -> Result<Database, OpenError> {
@@ -72,4 +73,56 @@ async fn a_database_that_is_not_there_is_named_at_once(pool: PgPool) {
     let error = open(options.to_url_lossy().to_string()).await.unwrap_err();
 
     assert!(matches!(error, OpenError::Connect { .. }), "{error}");
+}
+
+#[sqlx::test(migrations = false)]
+async fn who_wants_the_database_alone_shares_it_with_nobody(pool: PgPool) {
+    let first = open(address(&pool)).await.unwrap();
+    let second = open(address(&pool)).await.unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+
+    let keeper = first.occupy(Claim::Alone).await.unwrap();
+    assert!(keeper.occupancy().tenure().is_some());
+    let keeping = tasks.spawn(keeper.run(stop.clone()));
+    let refused = second.occupy(Claim::Shared).await.unwrap_err();
+    assert!(matches!(refused, OccupyError::Occupied), "{refused}");
+
+    stop.cancel();
+    keeping.await.unwrap();
+    let one = second.occupy(Claim::Shared).await.unwrap();
+    let other = first.occupy(Claim::Shared).await.unwrap();
+    assert_eq!(one.occupancy().tenure(), None);
+    assert_eq!(other.occupancy().tenure(), None);
+}
+
+#[sqlx::test(migrations = false)]
+async fn memory_is_not_believed_while_the_session_is_lost(pool: PgPool) {
+    let database = open(address(&pool)).await.unwrap();
+    let keeper = database.occupy(Claim::Alone).await.unwrap();
+    let occupancy = keeper.occupancy();
+    let before = occupancy.tenure().unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let keeping = tasks.spawn(keeper.run(stop.clone()));
+
+    query_scalar::<_, bool>(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks
+         WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+
+    let renewed = async {
+        loop {
+            match occupancy.tenure() {
+                Some(tenure) if tenure > before => return,
+                Some(_) | None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), renewed)
+        .await
+        .expect("the lock is taken again");
+    stop.cancel();
+    keeping.await.unwrap();
 }

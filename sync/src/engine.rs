@@ -53,7 +53,8 @@ pub(crate) async fn respond(
         to,
     };
     // Read before the streams that it counts, so that a change in between is sent twice rather than never.
-    let counter = sync.ephemeral().counter();
+    let counter = since.map(|since| (since.incarnation, since.ephemeral));
+    let counter = sync.ephemeral().counter_after(counter);
     let plan = plan::make(sync, &view, members).await?;
     let joined = difference::rooms(sync, &view, &plan.joined).await?;
     let left = difference::rooms(sync, &view, &plan.left).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hearth_core::config::Config;
 use http::StatusCode;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -170,4 +171,30 @@ async fn a_login_token_works_once_and_soon_expires(pool: PgPool) {
     }
 
     assert_eq!(statuses, [200, 403, 403, 403]);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn login_tokens_can_be_switched_off(pool: PgPool) {
+    let mut config = Config {
+        server_name: ruma::server_name!("example.org").to_owned(),
+        ..Config::default()
+    };
+    config.registration.enabled = true;
+    config.limits.rate_limit = false;
+    config.sessions.login_tokens = false;
+    let server = TestServer::with_config(pool, config).await;
+    let alice = server.register("alice").await;
+
+    let (_, flows) = server.get_anonymously("/login").await;
+    assert_eq!(flows["flows"], json!([{ "type": "m.login.password" }]));
+    let (_, body) = server.get(&alice, "/capabilities").await;
+    let capability = &body["capabilities"]["m.get_login_token"];
+    assert_eq!(capability["enabled"], false);
+    let path = "/_matrix/client/v1/login/get_token";
+    let (status, body) = server.post(&alice, path, json!({})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(body["errcode"], "M_UNRECOGNIZED");
+    let body = json!({ "type": "m.login.token", "token": "hrl_x" });
+    let (status, _) = server.post_anonymously("/login", body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
 }

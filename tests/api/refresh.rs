@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hearth_core::config::{Config, Span};
 use http::StatusCode;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -90,4 +91,31 @@ async fn the_use_of_the_new_refresh_token_ends_the_old_tokens(pool: PgPool) {
     assert_eq!(refresh(&server, &session).await.0, StatusCode::UNAUTHORIZED);
     assert!(!works(&server, &session).await);
     assert!(works(&server, &third).await);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn lifetimes_are_what_the_operator_says(pool: PgPool) {
+    let mut config = Config {
+        server_name: ruma::server_name!("example.org").to_owned(),
+        ..Config::default()
+    };
+    config.registration.enabled = true;
+    config.limits.rate_limit = false;
+    config.sessions.access_token_lifetime = Span::from_secs(60);
+    config.sessions.refresh_token_lifetime = Some(Span::from_secs(600));
+    let server = TestServer::with_config(pool, config).await;
+    let session = log_in(&server).await;
+    assert_eq!(session["expires_in_ms"], 60_000);
+
+    server.advance(Duration::from_secs(599));
+    let (status, next) = refresh(&server, &session).await;
+    assert_eq!(status, StatusCode::OK);
+    server.advance(Duration::from_secs(601));
+
+    let (status, body) = refresh(&server, &next).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        (&body["errcode"], &body["soft_logout"]),
+        (&"M_UNKNOWN_TOKEN".into(), &true.into())
+    );
 }

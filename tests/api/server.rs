@@ -12,12 +12,15 @@ use hearth_core::{
     config::{Config, Limits, Registration, Secret},
     signing::ServerKey,
 };
+use hearth_store::Occupancy;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
+
+use super::redis::Redis;
 
 /// When the mock clock starts: some day in 2025.
 const START: u64 = 1_750_000_000_000;
@@ -78,6 +81,28 @@ impl TestServer {
 
     /// A server with `config`.
     pub(crate) async fn with_config(pool: PgPool, config: Config) -> Self {
+        Self::with_occupancy(pool, config, Occupancy::alone()).await
+    }
+
+    /// One of several processes with open registration that share a database, and a Redis if there is one.
+    pub(crate) async fn among_others(pool: PgPool, redis: Option<&Redis>) -> Self {
+        let config = Config {
+            server_name: ruma::server_name!("example.org").to_owned(),
+            registration: Registration {
+                enabled: true,
+                ..Registration::default()
+            },
+            limits: Limits {
+                rate_limit: false,
+                ..Limits::default()
+            },
+            redis: redis.map(Redis::config),
+            ..Config::default()
+        };
+        Self::with_occupancy(pool, config, Occupancy::shared()).await
+    }
+
+    async fn with_occupancy(pool: PgPool, config: Config, occupancy: Occupancy) -> Self {
         let stop = CancellationToken::new();
         let state = ClientState::start(Parts {
             limits: RateLimits::new(&config.limits),
@@ -87,6 +112,7 @@ impl TestServer {
             }),
             config: Arc::new(config),
             pool,
+            occupancy,
             clock: Clock::mock(START),
             drain: Drain::default(),
             tasks: TaskTracker::new(),
@@ -176,6 +202,27 @@ impl TestServer {
     /// `POST` by nobody.
     pub(crate) async fn post_anonymously(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, None, body).await
+    }
+
+    /// The page at `path`, which begins after `/_matrix/client/v3`.
+    pub(crate) async fn page(&self, path: &str) -> (StatusCode, String) {
+        let request = Request::get(format!("/_matrix/client/v3{path}"));
+        self.html(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// The page that comes when a form is sent.
+    pub(crate) async fn submit(&self, path: &str, form: &str) -> (StatusCode, String) {
+        let request = Request::post(format!("/_matrix/client/v3{path}"))
+            .header("content-type", "application/x-www-form-urlencoded");
+        self.html(request.body(Body::from(form.to_owned())).unwrap())
+            .await
+    }
+
+    async fn html(&self, request: Request<Body>) -> (StatusCode, String) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     /// Registers a user with [`PASSWORD`].

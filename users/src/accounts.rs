@@ -17,7 +17,7 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 use sqlx::PgPool;
 
 pub use self::{
-    login::{LOGIN_TOKEN_LIFETIME, LoginError},
+    login::LoginError,
     moderation::ModerationError,
     registration::{Kind, NewAccount, RegisterError},
 };
@@ -95,6 +95,8 @@ pub struct AccountsParts {
     pub clock: Clock,
     /// This server.
     pub server_name: OwnedServerName,
+    /// How long a token for `m.login.token` works.
+    pub login_token_lifetime: Duration,
     /// The sessions.
     pub sessions: Sessions,
 }
@@ -125,6 +127,11 @@ impl Accounts {
     #[must_use]
     pub fn server_name(&self) -> &ruma::ServerName {
         &self.0.parts.server_name
+    }
+
+    /// The id of a user.
+    pub(crate) async fn user_id(&self, user: UserNid) -> sqlx::Result<OwnedUserId> {
+        self.0.parts.interner.user_id(user).await
     }
 
     async fn hash(&self, password: NewPassword) -> Result<String, HashError> {

@@ -1,4 +1,4 @@
-//! Who is there (specification, "Presence"). In memory only.
+//! Who is there (specification, "Presence"). In memory only, and shared with other processes.
 //!
 //! What others see of a user follows from what its clients chose, when it was last active and whether it syncs; it is
 //! computed anew at each deadline, and only a difference that others see counts as a change.
@@ -20,7 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::entry::Entry;
 pub use self::entry::Status;
-use crate::ephemeral::{Change, Ephemeral};
+use crate::ephemeral::{
+    Change, Ephemeral,
+    sharing::{Fact, PresenceFact},
+};
 
 /// How long a user that is offline is remembered, in milliseconds.
 const REMEMBERED: i64 = 24 * 60 * 60 * 1_000;
@@ -128,6 +131,7 @@ impl Presence {
         self.change(user, |entry, now| {
             entry.choose(state.clone(), now);
             entry.active = now;
+            entry.chosen_ts = now;
             entry.status = status.map(str::to_owned);
         });
         Ok(())
@@ -246,11 +250,17 @@ impl Presence {
         if let Some(deadline) = entry.deadline.take() {
             state.deadlines.remove(&(deadline, user));
         }
-        let changed = self.settle(&mut state, user, entry, now);
+        let changed = if self.is_told(&mut entry, user, now) {
+            // Others here see the difference when it comes back.
+            Self::keep(&mut state, user, entry, now);
+            false
+        } else {
+            self.settle(&mut state, user, entry, now)
+        };
         let sooner = state.deadlines.first().is_some_and(|first| first.1 == user);
         drop(state);
         if changed {
-            self.0.ephemeral.tell(Change::Presence(user));
+            self.0.ephemeral.wake(Change::Presence(user));
         }
         if sooner {
             self.0.sooner.notify_one();
@@ -263,12 +273,77 @@ impl Presence {
         if changed {
             entry.changed = self.0.ephemeral.advance();
         }
+        Self::keep(state, user, entry, now);
+        changed
+    }
+
+    fn keep(state: &mut State, user: UserNid, mut entry: Entry, now: i64) {
         entry.deadline = entry.next_deadline(now);
         if let Some(deadline) = entry.deadline {
             state.deadlines.insert((deadline, user));
         }
         state.users.insert(user, entry);
-        changed
+    }
+
+    /// Tells the other processes of a user, if they would see a difference or have not heard of it for a while.
+    fn is_told(&self, entry: &mut Entry, user: UserNid, now: i64) -> bool {
+        if !self.0.ephemeral.is_shared() || !(entry.differs(now) || entry.is_due(now)) {
+            return false;
+        }
+        let told = self.0.ephemeral.tell(Fact::Presence(entry.fact(user, now)));
+        if told {
+            entry.told = now;
+        }
+        told
+    }
+
+    /// Reminds the other processes of users who go on syncing here.
+    pub(crate) fn remind(&self) {
+        let now = self.0.clock.millis();
+        let mut state = self.lock();
+        let users = state.users.iter_mut();
+        for (user, entry) in users.filter(|(_, entry)| entry.syncs > 0 && entry.is_due(now)) {
+            entry.seen = now;
+            if self
+                .0
+                .ephemeral
+                .tell(Fact::Presence(entry.fact(*user, now)))
+            {
+                entry.told = now;
+            }
+        }
+    }
+
+    /// Counts what another process knows of a user, or what this one told.
+    pub(crate) fn learn(&self, fact: &PresenceFact) {
+        if self.0.switch == Switch::Off {
+            return;
+        }
+        let (user, now) = (fact.user, self.0.clock.millis());
+        let mut state = self.lock();
+        let mut entry = state
+            .users
+            .remove(&user)
+            .unwrap_or_else(|| Entry::unknown(now));
+        entry.merge(fact, now);
+        if let Some(deadline) = entry.deadline.take() {
+            state.deadlines.remove(&(deadline, user));
+        }
+        let changed = self.settle(&mut state, user, entry, now);
+        drop(state);
+        if changed {
+            self.0.ephemeral.wake(Change::Presence(user));
+        }
+        self.0.sooner.notify_one();
+    }
+
+    /// What is known of all users, for the other processes.
+    pub(crate) fn facts(&self) -> Vec<Fact> {
+        let now = self.0.clock.millis();
+        let state = self.lock();
+        let users = state.users.iter();
+        let facts = users.map(|(user, entry)| Fact::Presence(entry.fact(*user, now)));
+        facts.collect()
     }
 
     /// Makes idle and absent those whose time is over; returns when the next one's is.
@@ -290,8 +365,9 @@ impl Presence {
         if now - state.swept >= SWEEP {
             state.swept = now;
             state.users.retain(|_, entry| {
-                let keep =
-                    entry.deadline.is_some() || entry.syncs > 0 || now - entry.seen < REMEMBERED;
+                let keep = entry.deadline.is_some()
+                    || entry.syncs > 0
+                    || now.saturating_sub(entry.seen) < REMEMBERED;
                 if !keep {
                     self.0.ephemeral.forget(entry.changed);
                 }
@@ -301,7 +377,7 @@ impl Presence {
         let next = state.deadlines.first().map(|(deadline, _)| *deadline);
         drop(state);
         for user in changed {
-            self.0.ephemeral.tell(Change::Presence(user));
+            self.0.ephemeral.wake(Change::Presence(user));
         }
         next
     }

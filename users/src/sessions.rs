@@ -2,8 +2,9 @@
 //!
 //! # Staleness
 //!
-//! A process that is the only one keeps sessions in memory and drops them as it changes them, so that a revoked token
-//! is refused by the next request. With several processes nothing is kept: each request reads one row by its key.
+//! A process that knows that it is the only one (`Occupancy`) keeps sessions in memory and drops them as it changes them,
+//! so that a revoked token is refused by the next request. With several processes nothing in memory is believed: each
+//! request reads one row by its key.
 
 mod cache;
 mod closing;
@@ -12,9 +13,10 @@ mod seen;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use hearth_core::{Clock, UserNid};
+use hearth_core::{Clock, UserNid, config};
 use hearth_journal::{Journal, WriteError};
 use hearth_store::{
+    Occupancy,
     access_token::{self, AccessTokenRow, SessionRow},
     account,
     device::{self, Sighting},
@@ -25,12 +27,9 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId};
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
+pub use self::refresh::RefreshError;
 use self::{cache::Cache, seen::LastSeen};
-pub use self::{cache::Processes, refresh::RefreshError};
 use crate::secret::{self, TokenHash};
-
-/// How long an access token of a client lives that can refresh it.
-const ACCESS_LIFETIME: Duration = Duration::from_mins(5);
 
 /// The longest device id.
 const MAX_DEVICE_ID: usize = 255;
@@ -154,6 +153,21 @@ pub struct Opened {
     pub expires_in: Option<Duration>,
 }
 
+/// What [`Sessions`] works with.
+#[derive(Clone, Debug)]
+pub struct SessionsParts {
+    /// The database.
+    pub pool: PgPool,
+    /// Where it is told that devices changed.
+    pub journal: Journal,
+    /// The time.
+    pub clock: Clock,
+    /// Whether other processes change sessions too.
+    pub occupancy: Occupancy,
+    /// How long sessions last.
+    pub config: config::Sessions,
+}
+
 /// The sessions of this server's users.
 #[derive(Clone, Debug)]
 pub struct Sessions(Arc<Inner>);
@@ -163,19 +177,21 @@ struct Inner {
     pool: PgPool,
     journal: Journal,
     clock: Clock,
+    config: config::Sessions,
     cache: Cache,
     seen: LastSeen,
 }
 
 impl Sessions {
-    /// Sessions in `pool`; `processes` says whether others change them too.
+    /// The sessions that `parts` describe.
     #[must_use]
-    pub fn new(pool: PgPool, journal: Journal, clock: Clock, processes: Processes) -> Self {
+    pub fn new(parts: SessionsParts) -> Self {
         Self(Arc::new(Inner {
-            pool,
-            journal,
-            clock,
-            cache: Cache::new(processes),
+            pool: parts.pool,
+            journal: parts.journal,
+            clock: parts.clock,
+            config: parts.config,
+            cache: Cache::new(parts.occupancy),
             seen: LastSeen::default(),
         }))
     }
@@ -314,13 +330,14 @@ impl Sessions {
         let now = self.0.clock.millis();
         let access = secret::token("hrt_");
         let access_hash = TokenHash::of(&access);
-        let expires_in = (refreshable == Refreshable::Yes).then_some(ACCESS_LIFETIME);
+        let lifetime = self.0.config.access_token_lifetime.duration();
+        let expires_in = (refreshable == Refreshable::Yes).then_some(lifetime);
         let row = AccessTokenRow {
             hash: access_hash.as_bytes(),
             user,
             device_id: device_id.as_str(),
             created_ts: now,
-            expires_ts: expires_in.map(|lifetime| now + millis(lifetime)),
+            expires_ts: expires_in.map(|lifetime| now.saturating_add(millis(lifetime))),
         };
         access_token::insert(conn, &row).await?;
         let mut refresh = None;
@@ -332,7 +349,11 @@ impl Sessions {
                 device_id: device_id.to_string(),
                 access_hash: access_hash.as_bytes().to_vec(),
                 next_hash: None,
-                expires_ts: None,
+                expires_ts: self
+                    .0
+                    .config
+                    .refresh_token_lifetime
+                    .map(|lifetime| now.saturating_add(millis(lifetime.duration()))),
             };
             refresh_token::insert(conn, &row).await?;
             refresh = Some(token);

@@ -1,4 +1,4 @@
-//! Who types where (specification, "Typing Notifications"). In memory only.
+//! Who types where (specification, "Typing Notifications"). In memory only, and shared with other processes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::ephemeral::{Change, Ephemeral};
+use crate::ephemeral::{Change, Ephemeral, sharing::Fact};
 
 /// How long a user types at the most without saying so again.
 const MAX_TIMEOUT: Duration = Duration::from_mins(2);
@@ -100,6 +100,17 @@ impl Typing {
     /// Takes note that a user types for `timeout`, or not any more: after a message, after leaving, when another server
     /// says so.
     pub fn apply(&self, user: UserNid, room: RoomNid, timeout: Option<Duration>) {
+        if timeout.is_none() && !self.in_room(room).contains(&user) {
+            return;
+        }
+        let left = timeout.map(|timeout| millis(timeout.min(MAX_TIMEOUT)).unsigned_abs());
+        if !self.0.ephemeral.tell(Fact::Typing { room, user, left }) {
+            self.learn(user, room, timeout);
+        }
+    }
+
+    /// Counts that a user types for `timeout`, or not any more.
+    pub(crate) fn learn(&self, user: UserNid, room: RoomNid, timeout: Option<Duration>) {
         let now = self.0.clock.millis();
         let until = timeout.map(|timeout| now.saturating_add(millis(timeout.min(MAX_TIMEOUT))));
         let mut state = self.lock();
@@ -132,8 +143,21 @@ impl Typing {
         }
         drop(state);
         if changed {
-            self.0.ephemeral.tell(Change::Typing(room));
+            self.0.ephemeral.wake(Change::Typing(room));
         }
+    }
+
+    /// Who types where, for the other processes.
+    pub(crate) fn facts(&self) -> Vec<Fact> {
+        let now = self.0.clock.millis();
+        let state = self.lock();
+        let deadlines = state.deadlines.iter();
+        let facts = deadlines.map(|(until, room, user)| Fact::Typing {
+            room: *room,
+            user: *user,
+            left: Some(until.saturating_sub(now).max(0).unsigned_abs()),
+        });
+        facts.collect()
     }
 
     /// Who types in a room.
@@ -177,7 +201,7 @@ impl Typing {
         let next = state.deadlines.first().map(|(until, ..)| *until);
         drop(state);
         for room in changed {
-            self.0.ephemeral.tell(Change::Typing(room));
+            self.0.ephemeral.wake(Change::Typing(room));
         }
         next
     }

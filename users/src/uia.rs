@@ -6,6 +6,7 @@
 
 mod attempt;
 mod body;
+mod fallback;
 mod flows;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use sqlx::PgPool;
 
 pub use self::{
     attempt::Attempt,
+    fallback::{FallbackError, OpenStage, Progress},
     flows::{Purpose, Stage},
 };
 use self::{attempt::Outcome, body::Remembered, flows::Flows};
@@ -170,7 +172,8 @@ impl Uia {
                 .settle(action, flows, session, body, Some(failure))
                 .await;
         }
-        let registration_token = match self.attempt(action, &stage, attempt).await? {
+        let owner = action.requester.map(|requester| &*requester.user_id);
+        let registration_token = match self.attempt(owner, &stage, attempt).await? {
             Outcome::Failed(failure) => {
                 return self
                     .settle(action, flows, session, body, Some(failure))

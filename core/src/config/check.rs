@@ -3,7 +3,7 @@
 use super::{
     Config, Role, Storage,
     load::Loader,
-    sections::{Email, Limits, Redis, Registration},
+    sections::{Email, Limits, Redis, Registration, Sessions},
     units::{Bind, Secret, Size, Span},
 };
 
@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, loader: &mut Loader<'_>) {
     check_services(config, loader);
     check_registration(&config.registration, loader);
     check_limits(&config.limits, loader);
+    check_sessions(&config.sessions, loader);
     check_voip(config, loader);
     check_server_notices(config, loader);
     check_log_level(&config.log.level, loader);
@@ -158,6 +159,31 @@ fn check_registration(registration: &Registration, loader: &mut Loader<'_>) {
     }
     for (id, policy) in &registration.terms {
         refuse_unless_web(&["registration", "terms", id, "url"], &policy.url, loader);
+    }
+}
+
+fn check_sessions(sessions: &Sessions, loader: &mut Loader<'_>) {
+    let spans = [
+        (
+            "access_token_lifetime",
+            Some(sessions.access_token_lifetime),
+        ),
+        ("refresh_token_lifetime", sessions.refresh_token_lifetime),
+        ("login_token_lifetime", Some(sessions.login_token_lifetime)),
+    ];
+    for (name, span) in spans {
+        if span.is_some_and(|span| span < Span::from_secs(10)) {
+            loader.refuse(&["sessions", name], "shorter than 10 s");
+        }
+    }
+    if sessions
+        .refresh_token_lifetime
+        .is_some_and(|refresh| refresh <= sessions.access_token_lifetime)
+    {
+        loader.refuse(
+            &["sessions", "refresh_token_lifetime"],
+            "no longer than access_token_lifetime, so that nobody could refresh in time",
+        );
     }
 }
 

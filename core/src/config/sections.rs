@@ -128,12 +128,39 @@ pub struct S3 {
 pub struct Registration {
     /// Whether strangers may register without a token.
     pub enabled: bool,
+    /// Whether strangers may look around as guests, in rooms that admit them.
+    pub guests: bool,
     /// The secret of `/_synapse/admin/v1/register`, with which tools create accounts.
     pub shared_secret: Option<Secret>,
     /// Whoever knows it may register (`m.login.registration_token`).
     pub token: Option<Secret>,
     /// What a new user has to agree to (`m.login.terms`), by the id of the policy.
     pub terms: BTreeMap<String, Policy>,
+}
+
+/// How long sessions last, and how they begin.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// How long an access token lives whose client refreshes it. Other tokens live as long as their device.
+    pub access_token_lifetime: Span,
+    /// How long a refresh token lives that is not used; absent means for ever.
+    pub refresh_token_lifetime: Option<Span>,
+    /// Whether a device that is logged in may let another one in (`m.login.token`).
+    pub login_tokens: bool,
+    /// How long a token for that works.
+    pub login_token_lifetime: Span,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            access_token_lifetime: Span::from_secs(5 * 60),
+            refresh_token_lifetime: None,
+            login_tokens: true,
+            login_token_lifetime: Span::from_secs(2 * 60),
+        }
+    }
 }
 
 /// A policy that a new user has to agree to.
@@ -355,7 +382,7 @@ impl Default for Presence {
 pub enum Role {
     /// It answers requests.
     Http,
-    /// It takes leases on background work.
+    /// It does the work that nobody waits for: pruning, and what others left behind.
     Background,
 }
 

@@ -10,6 +10,7 @@ use hearth_rooms::{
     peers::{Alone, Peers},
 };
 use hearth_store::{
+    Occupancy,
     intern::{Blocks, Interner},
     write::Status,
 };
@@ -72,6 +73,7 @@ impl Engine {
             peers,
             residents: Arc::new(Alone),
             tasks: tasks.clone(),
+            occupancy: Occupancy::alone(),
         });
         let nid = rooms.interner().user(&alice()).await.unwrap();
         sqlx::query("INSERT INTO account (user_nid, localpart, created_ts) VALUES ($1, 'alice', 0) ON CONFLICT DO NOTHING")

@@ -16,7 +16,7 @@ use hearth_rooms::{
     Rooms, membership_of,
 };
 use hearth_store::{
-    MIGRATOR, account,
+    MIGRATOR, Occupancy, account,
     intern::{Blocks, Interner},
     membership as membership_table,
 };
@@ -111,6 +111,7 @@ impl Server {
             peers: wire.clone(),
             residents: wire.clone(),
             tasks: tasks.clone(),
+            occupancy: Occupancy::alone(),
         });
         // Who follows the rooms is not asked here.
         let _live = rooms.follow(&tasks, stop.clone());

@@ -1,11 +1,14 @@
 //! Registering.
 
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, State};
+use hearth_core::config::Config;
 use hearth_store::registration_token::Validity;
 use hearth_users::{
-    Accounts, Sessions, Uia,
-    accounts::{Kind, NewAccount, RegisterError},
-    sessions::NewSession,
+    Accounts, Session, Sessions, Uia,
+    accounts::{Account, Kind, NewAccount, RegisterError},
+    sessions::{NewSession, Refreshable},
 };
 use http::StatusCode;
 use ruma::api::{
@@ -19,7 +22,8 @@ use ruma::api::{
 use crate::{
     client::ClientState,
     http::{
-        Action, Api, ApiError, ClientAddress, Interactive, RateLimits, Ruma, error::SoftLogout,
+        Action, Api, ApiError, Authenticated, ClientAddress, Interactive, RateLimits, Ruma,
+        error::SoftLogout,
     },
 };
 
@@ -33,51 +37,140 @@ pub(super) fn api() -> Api<ClientState> {
 
 /// `POST /_matrix/client/*/register`
 async fn register(
-    State(accounts): State<Accounts>,
-    State(sessions): State<Sessions>,
+    State(services): State<Registering>,
     State(uia): State<Uia>,
     State(limits): State<RateLimits>,
     address: ClientAddress,
     request: Interactive<register::v3::Request>,
 ) -> Result<Ruma<register::v3::Response>, ApiError> {
     let asked = request.peek()?;
+    if asked.kind == RegistrationKind::Guest {
+        limits.check_address(Action::Registration, address)?;
+        return services.register_guest(asked).await;
+    }
     refuse_kind(&asked, &request)?;
     uia.check_registration_open().await?;
     if request.has_auth() {
         limits.check_address(Action::Registration, address)?;
     }
-    if let Some(username) = &asked.username {
-        accounts.check_available(username).await?;
+    let guest = services.guest(&asked).await?;
+    if let (Some(username), None) = (&asked.username, &guest) {
+        services.accounts.check_available(username).await?;
     }
     let authenticated = request.authenticate_registration(&uia).await?;
-    let request = authenticated.request;
-    if authenticated.new_password.is_none() {
-        let message = "password is missing";
-        return Err(ApiError::bad_request(ErrorKind::MissingParam, message));
-    }
-    let new = NewAccount {
-        username: request.username,
-        password: authenticated.new_password,
-        kind: Kind::User,
-        registration_token: authenticated.registration_token,
-    };
-    let account = accounts.register(new).await?;
+    services.register(authenticated, guest).await
+}
 
-    let mut response = register::v3::Response::new(account.user_id);
-    if !request.inhibit_login {
+/// What it takes to make an account and a session.
+#[derive(Clone, Debug)]
+struct Registering {
+    config: Arc<Config>,
+    accounts: Accounts,
+    sessions: Sessions,
+}
+
+impl FromRef<ClientState> for Registering {
+    fn from_ref(state: &ClientState) -> Self {
+        Self {
+            config: Arc::clone(&state.config),
+            accounts: state.accounts.clone(),
+            sessions: state.sessions.clone(),
+        }
+    }
+}
+
+impl Registering {
+    /// Makes an account for somebody who was let in, or an ordinary user of a guest.
+    async fn register(
+        &self,
+        authenticated: Authenticated<register::v3::Request>,
+        guest: Option<Arc<Session>>,
+    ) -> Result<Ruma<register::v3::Response>, ApiError> {
+        let request = authenticated.request;
+        let Some(password) = authenticated.new_password else {
+            let message = "password is missing";
+            return Err(ApiError::bad_request(ErrorKind::MissingParam, message));
+        };
+        let account = if let Some(guest) = guest {
+            self.accounts.upgrade_guest(&guest, password).await?
+        } else {
+            let new = NewAccount {
+                username: request.username,
+                password: Some(password),
+                kind: Kind::User,
+                registration_token: authenticated.registration_token,
+            };
+            self.accounts.register(new).await?
+        };
+        if request.inhibit_login {
+            return Ok(Ruma(register::v3::Response::new(account.user_id)));
+        }
         let new = NewSession {
             user: account.user,
             device_id: request.device_id,
             display_name: request.initial_device_display_name,
             refreshable: request.refresh_token.into(),
         };
-        let opened = sessions.open(&new).await?;
+        self.log_in(account, &new).await
+    }
+
+    /// Makes a guest, of whose request nothing counts but the name of the device.
+    async fn register_guest(
+        &self,
+        request: register::v3::Request,
+    ) -> Result<Ruma<register::v3::Response>, ApiError> {
+        if !self.config.registration.guests {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                ErrorKind::GuestAccessForbidden,
+                "guests are not admitted",
+            ));
+        }
+        let new = NewAccount {
+            kind: Kind::Guest,
+            ..NewAccount::default()
+        };
+        let account = self.accounts.register(new).await?;
+        let new = NewSession {
+            user: account.user,
+            device_id: None,
+            display_name: request.initial_device_display_name,
+            refreshable: Refreshable::No,
+        };
+        self.log_in(account, &new).await
+    }
+
+    async fn log_in(
+        &self,
+        account: Account,
+        new: &NewSession,
+    ) -> Result<Ruma<register::v3::Response>, ApiError> {
+        let opened = self.sessions.open(new).await?;
+
+        let mut response = register::v3::Response::new(account.user_id);
         response.access_token = Some(opened.access_token);
         response.device_id = Some(opened.device_id);
         response.refresh_token = opened.refresh_token;
         response.expires_in = opened.expires_in;
+        Ok(Ruma(response))
     }
-    Ok(Ruma(response))
+
+    /// The guest who wants to become an ordinary user, and who must say its name.
+    async fn guest(&self, asked: &register::v3::Request) -> Result<Option<Arc<Session>>, ApiError> {
+        let Some(token) = &asked.guest_access_token else {
+            return Ok(None);
+        };
+        let guest = self.sessions.authenticate(token).await?;
+        if !guest.guest {
+            return Err(RegisterError::NoGuest.into());
+        }
+        match asked.username.as_deref() {
+            Some(name) if name == guest.user_id.localpart() => Ok(Some(guest)),
+            Some(_) | None => Err(ApiError::invalid_param(
+                "`username` must be that of the guest",
+            )),
+        }
+    }
 }
 
 /// Refuses accounts of kinds that this server does not have.
@@ -85,16 +178,8 @@ fn refuse_kind(
     asked: &register::v3::Request,
     request: &Interactive<register::v3::Request>,
 ) -> Result<(), ApiError> {
-    match asked.kind {
-        RegistrationKind::User => {}
-        RegistrationKind::Guest => {
-            return Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                ErrorKind::GuestAccessForbidden,
-                "guests are not admitted",
-            ));
-        }
-        _ => return Err(ApiError::invalid_param("kind is neither user nor guest")),
+    if asked.kind != RegistrationKind::User {
+        return Err(ApiError::invalid_param("kind is neither user nor guest"));
     }
     match asked.login_type {
         // No application service is registered, so that no token can be one's.
@@ -145,7 +230,9 @@ impl From<RegisterError> for ApiError {
             RegisterError::UnfitPassword => {
                 Self::bad_request(ErrorKind::WeakPassword, error.to_string())
             }
-            RegisterError::InvalidRegistrationToken => Self::forbidden(error.to_string()),
+            RegisterError::NoGuest | RegisterError::InvalidRegistrationToken => {
+                Self::forbidden(error.to_string())
+            }
             RegisterError::Storage(error) => error.into(),
             RegisterError::Hash(_) => Self::internal(error),
         }

@@ -38,14 +38,15 @@ pub(super) fn api() -> Api<ClientState> {
 
 /// `GET /_matrix/client/*/login`
 async fn get_login_types(
+    State(config): State<Arc<Config>>,
     _: Ruma<get_login_types::v3::Request>,
 ) -> Result<Ruma<get_login_types::v3::Response>, ApiError> {
-    let mut by_token = TokenLoginType::new();
-    by_token.get_login_token = true;
-    let flows = vec![
-        LoginType::Password(PasswordLoginType::new()),
-        LoginType::Token(by_token),
-    ];
+    let mut flows = vec![LoginType::Password(PasswordLoginType::new())];
+    if config.sessions.login_tokens {
+        let mut by_token = TokenLoginType::new();
+        by_token.get_login_token = true;
+        flows.push(LoginType::Token(by_token));
+    }
 
     Ok(Ruma(get_login_types::v3::Response::new(flows)))
 }
@@ -69,14 +70,14 @@ async fn login(
     limits.check_address(Action::Login, address)?;
     let account = match asked.login_info {
         LoginInfo::Password(info) => by_password(&accounts, info, address).await?,
-        LoginInfo::Token(info) => accounts.log_in_with_token(&info.token).await?,
-        LoginInfo::ApplicationService(_) => return Err(refuse_appservice(&request)),
-        _ => {
-            return Err(ApiError::bad_request(
-                ErrorKind::Unknown,
-                "unknown login type",
-            ));
+        LoginInfo::Token(info) => {
+            if !config.sessions.login_tokens {
+                return Err(unknown_type());
+            }
+            accounts.log_in_with_token(&info.token).await?
         }
+        LoginInfo::ApplicationService(_) => return Err(refuse_appservice(&request)),
+        _ => return Err(unknown_type()),
     };
     if account.standing == Standing::Locked {
         return Err(locked());
@@ -98,6 +99,10 @@ async fn login(
         .is_some()
         .then(|| DiscoveryInfo::new(HomeserverInfo::new(config.client_baseurl())));
     Ok(Ruma(response))
+}
+
+fn unknown_type() -> ApiError {
+    ApiError::bad_request(ErrorKind::Unknown, "unknown login type")
 }
 
 async fn by_password(

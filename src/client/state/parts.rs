@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
-use hearth_core::{Clock, Identity, config::Config};
-use hearth_journal::{self as journal, Journal, Pruner, StartError};
+use hearth_core::{
+    Clock,
+    config::{Config, Role},
+};
+use hearth_journal::{self as journal, Exchange, Journal, Pruner, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
 use hearth_rooms::{Departures, Live, MemberProfiles, Rooms, peers::Alone};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
     AccountData, Accounts, Ephemeral, Filters, Presence, Receipts, Reports, RoomTags, Sessions,
-    ToDevice, Typing, UserDirectory, accounts::AccountsParts, presence::Switch,
-    sessions::Processes,
+    ToDevice, Typing, UserDirectory, accounts::AccountsParts, ephemeral::Sharing, presence::Switch,
+    sessions::SessionsParts,
 };
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Parts;
 
 /// Where background work is started, and when it ends.
 type Work<'a> = (&'a TaskTracker, &'a CancellationToken);
@@ -31,13 +36,17 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) async fn start(
-        config: &Config,
-        identity: Arc<Identity>,
-        pool: &PgPool,
-        clock: &Clock,
-        (tasks, stop): Work<'_>,
-    ) -> Result<Self, StartError> {
+    pub(super) async fn start(parts: &Parts) -> Result<Self, StartError> {
+        let Parts {
+            config,
+            identity,
+            pool,
+            occupancy,
+            clock,
+            tasks,
+            stop,
+            ..
+        } = parts;
         let interner = Interner::new(pool.clone());
         let blocks = Blocks::new(pool.clone());
         let journal = Journal::start(journal::Parts {
@@ -49,35 +58,25 @@ impl Ground {
             stop: stop.clone(),
         })
         .await?;
-        tasks.spawn(Pruner::new(journal.clone(), clock.clone()).run(stop.clone()));
         let rooms = Rooms::new(hearth_rooms::Parts {
             pool: pool.clone(),
             journal: journal.clone(),
             interner: interner.clone(),
             blocks,
-            identity,
+            identity: Arc::clone(identity),
             clock: clock.clone(),
             peers: Arc::new(Alone),
             residents: Arc::new(Alone),
             tasks: tasks.clone(),
+            occupancy: occupancy.clone(),
         });
         let live = rooms.follow(tasks, stop.clone());
-        let departures = Departures::start(rooms.clone(), tasks.clone(), stop.clone());
-        let member_profiles = MemberProfiles::start(rooms.clone(), tasks.clone(), stop.clone());
-        let processes = match config.redis {
-            Some(_) => Processes::Many,
-            None => Processes::One,
-        };
-        let sessions = Sessions::new(pool.clone(), journal.clone(), clock.clone(), processes);
-        tasks.spawn(sessions.clone().run(stop.clone()));
-        let accounts = Accounts::new(AccountsParts {
-            pool: pool.clone(),
-            interner: interner.clone(),
-            clock: clock.clone(),
-            server_name: config.server_name.clone(),
-            sessions: sessions.clone(),
-        });
-        Ok(Self {
+        rooms.see_guests_out(&live, tasks, stop.clone());
+        let departures = Departures::new(rooms.clone(), tasks.clone(), stop.clone());
+        let member_profiles = MemberProfiles::new(rooms.clone(), tasks.clone(), stop.clone());
+        let sessions = open_sessions(parts, &journal);
+        let accounts = open_accounts(parts, &interner, &sessions);
+        let ground = Self {
             interner,
             journal,
             rooms,
@@ -86,8 +85,44 @@ impl Ground {
             member_profiles,
             sessions,
             accounts,
-        })
+        };
+        if config.does(Role::Background) {
+            ground.work_behind_the_scenes(parts);
+        }
+        Ok(ground)
     }
+
+    /// Starts the work that nobody waits for.
+    fn work_behind_the_scenes(&self, parts: &Parts) {
+        let pruner = Pruner::new(self.journal.clone(), parts.clock.clone());
+        parts.tasks.spawn(pruner.run(parts.stop.clone()));
+        parts.tasks.spawn(self.departures.clone().sweep());
+        parts.tasks.spawn(self.member_profiles.clone().sweep());
+    }
+}
+
+fn open_accounts(parts: &Parts, interner: &Interner, sessions: &Sessions) -> Accounts {
+    Accounts::new(AccountsParts {
+        pool: parts.pool.clone(),
+        interner: interner.clone(),
+        clock: parts.clock.clone(),
+        server_name: parts.config.server_name.clone(),
+        login_token_lifetime: parts.config.sessions.login_token_lifetime.duration(),
+        sessions: sessions.clone(),
+    })
+}
+
+fn open_sessions(parts: &Parts, journal: &Journal) -> Sessions {
+    let sessions = Sessions::new(SessionsParts {
+        pool: parts.pool.clone(),
+        journal: journal.clone(),
+        clock: parts.clock.clone(),
+        occupancy: parts.occupancy.clone(),
+        config: parts.config.sessions.clone(),
+    });
+    let stop = parts.stop.clone();
+    parts.tasks.spawn(sessions.clone().run(stop));
+    sessions
 }
 
 /// The services of what users own.
@@ -192,13 +227,21 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn start(
+    pub(super) async fn start(
         pool: &PgPool,
         clock: &Clock,
         config: &Config,
         (tasks, stop): Work<'_>,
-    ) -> Self {
-        let ephemeral = Ephemeral::new();
+    ) -> Result<Self, StartError> {
+        let (ephemeral, heard) = match &config.redis {
+            None => (Ephemeral::new(), None),
+            Some(redis) => {
+                let (exchange, heard) =
+                    Exchange::open(pool, redis, "ephemeral", (tasks, stop)).await?;
+                let ephemeral = Ephemeral::among_others(exchange, clock.clone());
+                (ephemeral, Some(heard))
+            }
+        };
         let typing = Typing::new(pool.clone(), clock.clone(), ephemeral.clone());
         tasks.spawn(typing.clone().run(stop.clone()));
         let switch = if config.presence.enabled {
@@ -208,10 +251,14 @@ impl Seen {
         };
         let presence = Presence::new(pool.clone(), clock.clone(), ephemeral.clone(), switch);
         tasks.spawn(presence.clone().run(stop.clone()));
-        Self {
+        if let Some(heard) = heard {
+            let sharing = Sharing::new(ephemeral.clone(), typing.clone(), presence.clone(), heard);
+            tasks.spawn(sharing.run(stop.clone()));
+        }
+        Ok(Self {
             ephemeral,
             typing,
             presence,
-        }
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Who can log in.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use hearth_core::UserNid;
 use hearth_store::{account, login_token};
@@ -11,9 +11,6 @@ use crate::{
     secret::{self, TokenHash},
     username,
 };
-
-/// How long a token for `m.login.token` works.
-pub const LOGIN_TOKEN_LIFETIME: Duration = Duration::from_mins(2);
 
 /// Why a user cannot log in.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +70,7 @@ impl Accounts {
     pub async fn create_login_token(&self, user: UserNid) -> sqlx::Result<String> {
         let token = secret::token("hrl_");
         let now = self.0.parts.clock.millis();
-        let expires_ts = after(now, LOGIN_TOKEN_LIFETIME);
+        let expires_ts = after(now, self.0.parts.login_token_lifetime);
         let mut conn = self.0.parts.pool.acquire().await?;
         let hash = TokenHash::of(&token);
         login_token::insert(&mut conn, hash.as_bytes(), user, expires_ts).await?;

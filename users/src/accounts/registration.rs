@@ -14,7 +14,7 @@ use super::{Account, Accounts, NewPassword, after, is_unfit};
 use crate::{
     password::{HashError, MAX_PASSWORD},
     secret,
-    sessions::Standing,
+    sessions::{Session, Standing},
     username,
 };
 
@@ -60,6 +60,9 @@ pub enum RegisterError {
     /// Somebody has the name.
     #[error("the user name is taken")]
     Taken,
+    /// Only guests can become users.
+    #[error("this is no guest")]
+    NoGuest,
     /// The password is empty or too long.
     #[error("the password is empty or longer than {MAX_PASSWORD} bytes")]
     UnfitPassword,
@@ -130,6 +133,34 @@ impl Accounts {
             standing: Standing::Good,
             admin: row.admin,
             user_id,
+        })
+    }
+
+    /// Makes a guest an ordinary user who logs in with a password.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NoGuest`], [`RegisterError::UnfitPassword`].
+    pub async fn upgrade_guest(
+        &self,
+        guest: &Session,
+        password: NewPassword,
+    ) -> Result<Account, RegisterError> {
+        if matches!(&password, NewPassword::Plain(password) if is_unfit(password)) {
+            return Err(RegisterError::UnfitPassword);
+        }
+        let hash = self.hash(password).await?;
+        let mut conn = self.0.parts.pool.acquire().await?;
+        if !account::update_guest(&mut conn, guest.user, &hash).await? {
+            return Err(RegisterError::NoGuest);
+        }
+        drop(conn);
+        self.0.parts.sessions.reconsider(guest.user).await?;
+        Ok(Account {
+            user: guest.user,
+            user_id: guest.user_id.clone(),
+            standing: guest.standing,
+            admin: false,
         })
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use hearth_core::UserNid;
 use ruma::presence::PresenceState;
+
+use crate::ephemeral::sharing::{PresenceFact, REMINDER};
 
 /// After so long without activity a user is idle, in milliseconds.
 const IDLE_AFTER: i64 = 5 * 60 * 1_000;
@@ -45,6 +48,8 @@ pub(super) struct Entry {
     chosen: PresenceState,
     /// The status message.
     pub status: Option<String>,
+    /// When a client last chose the state or the message.
+    pub chosen_ts: i64,
     /// When the user last did something.
     pub active: i64,
     /// When the user was last connected.
@@ -57,6 +62,8 @@ pub(super) struct Entry {
     pub changed: u64,
     /// When what others see changes by itself.
     pub deadline: Option<i64>,
+    /// When other processes were last told.
+    pub told: i64,
 }
 
 impl Entry {
@@ -65,13 +72,62 @@ impl Entry {
         Self {
             chosen: PresenceState::Offline,
             status: None,
+            chosen_ts: i64::MIN,
             active: now,
             seen: now,
             syncs: 0,
             seen_by_others: (PresenceState::Offline, false, None),
             changed: 0,
             deadline: None,
+            told: i64::MIN,
         }
+    }
+
+    /// Of a user of whom another process tells.
+    pub(super) fn unknown(now: i64) -> Self {
+        Self {
+            active: i64::MIN,
+            seen: i64::MIN,
+            ..Self::new(now)
+        }
+    }
+
+    /// Whether others would see a difference.
+    pub(super) fn differs(&self, now: i64) -> bool {
+        let state = self.state_at(now);
+        let active = state == PresenceState::Online && self.is_active_at(now);
+        let (old_state, old_active, old_status) = &self.seen_by_others;
+        (old_state, *old_active, old_status) != (&state, active, &self.status)
+    }
+
+    /// Whether other processes are to be reminded of the user.
+    pub(super) fn is_due(&self, now: i64) -> bool {
+        let reminder = i64::try_from(REMINDER.as_millis()).unwrap_or(i64::MAX);
+        now.saturating_sub(self.told) >= reminder
+    }
+
+    /// What other processes are told.
+    pub(super) fn fact(&self, user: UserNid, now: i64) -> PresenceFact {
+        PresenceFact {
+            user,
+            chosen: self.chosen.to_string(),
+            status: self.status.clone(),
+            chosen_ago: now.saturating_sub(self.chosen_ts),
+            active_ago: now.saturating_sub(self.active),
+            seen_ago: now.saturating_sub(self.seen),
+        }
+    }
+
+    /// Takes in what another process knows: the newer choice, the later activity.
+    pub(super) fn merge(&mut self, fact: &PresenceFact, now: i64) {
+        let chosen_ts = now.saturating_sub(fact.chosen_ago.max(0));
+        if chosen_ts > self.chosen_ts {
+            self.chosen_ts = chosen_ts;
+            self.chosen = PresenceState::from(fact.chosen.as_str());
+            self.status.clone_from(&fact.status);
+        }
+        self.active = self.active.max(now.saturating_sub(fact.active_ago.max(0)));
+        self.seen = self.seen.max(now.saturating_sub(fact.seen_ago.max(0)));
     }
 
     /// A client chose a state. To come online is to do something.
@@ -81,6 +137,7 @@ impl Entry {
             self.active = now;
         }
         self.chosen = state;
+        self.chosen_ts = now;
         self.seen = now;
     }
 
@@ -95,7 +152,7 @@ impl Entry {
     /// What others see at `now`.
     pub(super) fn status_at(&self, now: i64) -> Status {
         let state = self.state_at(now);
-        let ago = u64::try_from(now - self.active).unwrap_or_default();
+        let ago = u64::try_from(now.saturating_sub(self.active)).unwrap_or_default();
         Status {
             currently_active: (state == PresenceState::Online).then(|| self.is_active_at(now)),
             state,
@@ -106,12 +163,11 @@ impl Entry {
 
     /// Looks at the user as others do; says whether they see a difference.
     pub(super) fn look(&mut self, now: i64) -> bool {
-        let state = self.state_at(now);
-        let active = state == PresenceState::Online && self.is_active_at(now);
-        let (old_state, old_active, old_status) = &self.seen_by_others;
-        if (old_state, *old_active, old_status) == (&state, active, &self.status) {
+        if !self.differs(now) {
             return false;
         }
+        let state = self.state_at(now);
+        let active = state == PresenceState::Online && self.is_active_at(now);
         self.seen_by_others = (state, active, self.status.clone());
         true
     }
@@ -121,9 +177,9 @@ impl Entry {
         let online = self.state_at(now) == PresenceState::Online;
         let offline = self.state_at(now) == PresenceState::Offline;
         [
-            online.then_some(self.active + INACTIVE_AFTER),
-            online.then_some(self.active + IDLE_AFTER),
-            (!offline && self.syncs == 0).then_some(self.seen + OFFLINE_AFTER),
+            online.then_some(self.active.saturating_add(INACTIVE_AFTER)),
+            online.then_some(self.active.saturating_add(IDLE_AFTER)),
+            (!offline && self.syncs == 0).then_some(self.seen.saturating_add(OFFLINE_AFTER)),
         ]
         .into_iter()
         .flatten()
@@ -132,16 +188,16 @@ impl Entry {
     }
 
     fn state_at(&self, now: i64) -> PresenceState {
-        if self.syncs == 0 && now - self.seen >= OFFLINE_AFTER {
+        if self.syncs == 0 && now.saturating_sub(self.seen) >= OFFLINE_AFTER {
             return PresenceState::Offline;
         }
-        if self.chosen == PresenceState::Online && now - self.active >= IDLE_AFTER {
+        if self.chosen == PresenceState::Online && now.saturating_sub(self.active) >= IDLE_AFTER {
             return PresenceState::Unavailable;
         }
         self.chosen.clone()
     }
 
     fn is_active_at(&self, now: i64) -> bool {
-        now - self.active < INACTIVE_AFTER
+        now.saturating_sub(self.active) < INACTIVE_AFTER
     }
 }

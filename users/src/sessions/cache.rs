@@ -1,7 +1,11 @@
 //! Sessions that a process keeps in memory while it is the only one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use hearth_store::Occupancy;
 use moka::sync::Cache as Moka;
 
 use super::Session;
@@ -10,61 +14,58 @@ use crate::secret::TokenHash;
 /// How many sessions are kept.
 const CAPACITY: u64 = 50_000;
 
-/// How many processes serve one database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Processes {
-    /// This one: what it knows is true.
-    One,
-    /// Several: what one knows may have been changed by another.
-    Many,
-}
-
 /// The sessions that are kept, by the hash of their access token.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// `None`: nothing is kept.
-    kept: Option<Moka<TokenHash, Arc<Session>>>,
+    occupancy: Occupancy,
+    /// Each with the time of being alone in which its row was read.
+    kept: Moka<TokenHash, (NonZeroU64, Arc<Session>)>,
     /// Counts the calls of [`Cache::forget`], and is held while something is put in or taken out.
     forgotten: Mutex<u64>,
 }
 
 /// Proof of when a row was read, so that a row read before a change is not kept after it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket(u64);
+pub(super) struct Ticket {
+    forgotten: u64,
+    /// `None`: others may change rows, and nothing is kept.
+    tenure: Option<NonZeroU64>,
+}
 
 impl Cache {
-    pub(super) fn new(processes: Processes) -> Self {
-        let kept = match processes {
-            Processes::One => Some(Moka::new(CAPACITY)),
-            Processes::Many => None,
-        };
+    pub(super) fn new(occupancy: Occupancy) -> Self {
         Self {
-            kept,
+            occupancy,
+            kept: Moka::new(CAPACITY),
             forgotten: Mutex::default(),
         }
     }
 
     pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Session>> {
-        self.kept.as_ref()?.get(hash)
+        let tenure = self.occupancy.tenure()?;
+        let (read_in, session) = self.kept.get(hash)?;
+        (read_in == tenure).then_some(session)
     }
 
     /// To be drawn before a session's row is read.
     pub(super) fn ticket(&self) -> Ticket {
-        Ticket(*self.count())
+        Ticket {
+            tenure: self.occupancy.tenure(),
+            forgotten: *self.count(),
+        }
     }
 
     /// Keeps a session, unless something changed since its row was read.
     pub(super) fn insert(&self, hash: TokenHash, session: &Arc<Session>, ticket: Ticket) {
-        let Some(kept) = &self.kept else { return };
+        let Some(tenure) = ticket.tenure else { return };
         let count = self.count();
-        if *count == ticket.0 {
-            kept.insert(hash, session.clone());
+        if *count == ticket.forgotten {
+            self.kept.insert(hash, (tenure, session.clone()));
         }
     }
 
     /// Drops sessions, after the change that concerns them is committed.
     pub(super) fn forget(&self, hashes: &[Vec<u8>]) {
-        let Some(kept) = &self.kept else { return };
         if hashes.is_empty() {
             return;
         }
@@ -74,7 +75,7 @@ impl Cache {
             .iter()
             .filter_map(|hash| TokenHash::from_stored(hash))
         {
-            kept.invalidate(&hash);
+            self.kept.invalidate(&hash);
         }
     }
 
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_row_read_before_a_change_is_not_kept_after_it() {
-        let cache = Cache::new(Processes::One);
+        let cache = Cache::new(Occupancy::alone());
         let (hash, session) = session();
 
         let ticket = cache.ticket();
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn with_several_processes_nothing_is_kept() {
-        let cache = Cache::new(Processes::Many);
+        let cache = Cache::new(Occupancy::shared());
         let (hash, session) = session();
 
         cache.insert(hash, &session, cache.ticket());
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_session_is_kept_until_it_is_forgotten() {
-        let cache = Cache::new(Processes::One);
+        let cache = Cache::new(Occupancy::alone());
         let (hash, session) = session();
 
         cache.insert(hash, &session, cache.ticket());

@@ -1,11 +1,11 @@
 //! What clients send to complete a stage.
 
 use hearth_store::registration_token::{self, Validity};
-use ruma::api::client::uiaa::UserIdentifier;
+use ruma::{UserId, api::client::uiaa::UserIdentifier};
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
-use super::{Action, Failure, Stage, Uia, UiaError};
+use super::{Failure, Stage, Uia, UiaError};
 use crate::{accounts::LoginError, username};
 
 /// What a client sends as `auth`.
@@ -33,10 +33,10 @@ pub(super) enum Outcome {
 }
 
 impl Uia {
-    /// Looks at what the client sent for `stage`.
+    /// Looks at what was sent for `stage` of a session that belongs to `owner`, or to nobody yet.
     pub(super) async fn attempt(
         &self,
-        action: Action<'_>,
+        owner: Option<&UserId>,
         stage: &str,
         attempt: Attempt,
     ) -> Result<Outcome, UiaError> {
@@ -44,7 +44,7 @@ impl Uia {
             registration_token: None,
         };
         if stage == Stage::Password.name() {
-            return self.attempt_password(action, attempt).await;
+            return self.attempt_password(owner, attempt).await;
         }
         if stage != Stage::RegistrationToken.name() {
             return Ok(passed);
@@ -60,7 +60,7 @@ impl Uia {
 
     async fn attempt_password(
         &self,
-        action: Action<'_>,
+        owner: Option<&UserId>,
         attempt: Attempt,
     ) -> Result<Outcome, UiaError> {
         let name = match &attempt.identifier {
@@ -69,10 +69,10 @@ impl Uia {
             Some(_) => return Ok(Outcome::Failed(Failure::WrongPassword)),
             None => attempt.user,
         };
-        let Some((requester, password)) = action.requester.zip(attempt.password) else {
+        let Some((owner, password)) = owner.zip(attempt.password) else {
             return Ok(Outcome::Failed(Failure::Incomplete));
         };
-        let own = requester.user_id.localpart();
+        let own = owner.localpart();
         if let Some(name) = name {
             let localpart = username::localpart(&name, self.accounts.server_name());
             if localpart.as_deref() != Some(own) {

@@ -36,6 +36,19 @@ impl Stage {
             Self::Terms => "m.login.terms",
         }
     }
+
+    /// The stage with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [
+            Self::Password,
+            Self::Dummy,
+            Self::RegistrationToken,
+            Self::Terms,
+        ]
+        .into_iter()
+        .find(|stage| stage.name() == name)
+    }
 }
 
 /// The flows of an action, one of which has to be completed in its order.
