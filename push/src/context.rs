@@ -1,6 +1,6 @@
 //! What rules ask about a room and an event beside its content, made once for all who are notified.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use hearth_core::{RoomNid, SnapshotNid};
 use hearth_rooms::{Powers, Room, RoomEvent, Rooms, SendError, Snapshot};
@@ -80,7 +80,7 @@ impl Contexts {
 
     /// The room as it is now; `None` when this server is not in it.
     pub(crate) async fn room(&self, room: &Room) -> sqlx::Result<Option<Arc<RoomContext>>> {
-        let Some(current) = self.rooms.current(room).await? else {
+        let Some(current) = self.rooms.known_current(room).await? else {
             return Ok(None);
         };
         let key = (room.nid, current.snapshot.nid);
@@ -90,7 +90,67 @@ impl Contexts {
         let mut conn = self.pool.acquire().await?;
         let members = membership::find_joined_count(&mut conn, room.nid).await?;
         drop(conn);
-        let snapshot = current.snapshot;
+        self.make(room, current.snapshot, members).await.map(Some)
+    }
+
+    /// The rooms as they are now, with what `viewer` is called there in memory; those that this server is not in are
+    /// left out.
+    pub(crate) async fn rooms(
+        &self,
+        rooms: &[Arc<Room>],
+        viewer: &UserId,
+    ) -> sqlx::Result<HashMap<RoomNid, Arc<RoomContext>>> {
+        let mut currents = self.rooms.known_currents(rooms).await?;
+        let snapshots = currents
+            .values()
+            .map(|current| Arc::clone(&current.snapshot));
+        let member = StateEventType::RoomMember.to_string();
+        let (create, levels) = (
+            StateEventType::RoomCreate.to_string(),
+            StateEventType::RoomPowerLevels.to_string(),
+        );
+        let keys = [
+            (member.as_str(), viewer.as_str()),
+            (create.as_str(), ""),
+            (levels.as_str(), ""),
+        ];
+        let snapshots: Vec<Arc<Snapshot>> = snapshots.collect();
+        self.rooms.load_state(&snapshots, &keys).await?;
+        let mut contexts = HashMap::with_capacity(rooms.len());
+        let mut missing = Vec::new();
+        for room in rooms {
+            let Some(current) = currents.remove(&room.nid) else {
+                continue;
+            };
+            match self.by_state.get(&(room.nid, current.snapshot.nid)).await {
+                Some(context) => {
+                    contexts.insert(room.nid, context);
+                }
+                None => missing.push((room, current.snapshot)),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(contexts);
+        }
+        let nids: Vec<RoomNid> = missing.iter().map(|(room, _)| room.nid).collect();
+        let mut conn = self.pool.acquire().await?;
+        let counts = membership::list_joined_counts(&mut conn, &nids).await?;
+        drop(conn);
+        let counts: HashMap<RoomNid, i64> = counts.into_iter().collect();
+        for (room, snapshot) in missing {
+            let members = counts.get(&room.nid).copied().unwrap_or_default();
+            contexts.insert(room.nid, self.make(room, snapshot, members).await?);
+        }
+        Ok(contexts)
+    }
+
+    async fn make(
+        &self,
+        room: &Room,
+        snapshot: Arc<Snapshot>,
+        members: i64,
+    ) -> sqlx::Result<Arc<RoomContext>> {
+        let key = (room.nid, snapshot.nid);
         let powers = match self.rooms.power(room, &snapshot).await {
             Ok(powers) => Some(powers),
             Err(SendError::Storage(error)) => return Err(error),
@@ -106,7 +166,7 @@ impl Contexts {
             snapshot,
         });
         self.by_state.insert(key, Arc::clone(&context)).await;
-        Ok(Some(context))
+        Ok(context)
     }
 
     async fn notification_levels(

@@ -2,9 +2,9 @@
 //!
 //! What depends on the event alone is made once and kept, so that the second user who asks pays for the rules only.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use hearth_core::{Position, UserNid};
+use hearth_core::{Position, RoomNid, UserNid};
 use hearth_rooms::{Room, RoomEvent, Rooms};
 use ruma::{
     OwnedEventId, OwnedUserId,
@@ -116,6 +116,39 @@ impl Evaluator {
         let Some(context) = self.contexts.room(room).await? else {
             return Ok(None);
         };
+        self.asked(viewer, room, settings, context).await.map(Some)
+    }
+
+    /// Like [`Evaluator::ask`], of many rooms with a fixed number of statements.
+    pub(crate) async fn ask_all(
+        &self,
+        viewer: &Viewer,
+        rooms: &[Arc<Room>],
+        position: Position,
+    ) -> sqlx::Result<HashMap<RoomNid, Asked>> {
+        let settings = self
+            .settings
+            .find(viewer.user, &viewer.user_id, position)
+            .await?;
+        let mut contexts = self.contexts.rooms(rooms, &viewer.user_id).await?;
+        let mut all = HashMap::with_capacity(rooms.len());
+        for room in rooms {
+            if let Some(context) = contexts.remove(&room.nid) {
+                let settings = Arc::clone(&settings);
+                let asked = self.asked(viewer, room, settings, context).await?;
+                all.insert(room.nid, asked);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn asked(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        settings: Arc<UserSettings>,
+        context: Arc<RoomContext>,
+    ) -> sqlx::Result<Asked> {
         let name = self
             .contexts
             .display_name(&context, &viewer.user_id)
@@ -126,11 +159,11 @@ impl Evaluator {
             viewer.user_id.clone(),
             name,
         );
-        Ok(Some(Asked {
+        Ok(Asked {
             settings,
             room: context,
             user,
-        }))
+        })
     }
 
     /// What the rules say to one event.

@@ -212,7 +212,7 @@ impl Notifications {
             return Ok(None);
         };
         let asked = self.evaluator.ask(&walk.viewer, &room, walk.head).await?;
-        let receipts = self.receipts.list(nid, walk.viewer.user).await?;
+        let receipts = self.receipts.list(&[nid], walk.viewer.user).await?;
         let receipts = receipts
             .into_iter()
             .filter_map(|receipt| Some((receipt.thread, receipt.stream_order?)))

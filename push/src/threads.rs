@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hearth_core::EventNid;
 use hearth_rooms::{RoomEvent, Rooms};
 use ruma::{EventId, OwnedEventId};
 use serde::Deserialize;
@@ -26,6 +27,30 @@ struct RelatesTo {
 struct Relation {
     rel_type: String,
     parent: OwnedEventId,
+}
+
+/// Brings into memory what [`root_of`] of these events looks at.
+///
+/// # Errors
+///
+/// When the database fails.
+pub async fn prepare(rooms: &Rooms, events: &[Arc<RoomEvent>]) -> sqlx::Result<()> {
+    let mut next: Vec<Arc<RoomEvent>> = events.to_vec();
+    // The last relation of a chain is not followed.
+    for _ in 1..HOPS {
+        let open = next.iter().filter_map(|event| relation(event));
+        let open = open.filter(|relation| relation.rel_type != "m.thread");
+        let parents: Vec<OwnedEventId> = open.map(|relation| relation.parent).collect();
+        if parents.is_empty() {
+            break;
+        }
+        let parents: Vec<&EventId> = parents.iter().map(AsRef::as_ref).collect();
+        let nids = rooms.events().nids(&parents).await?;
+        let nids: Vec<EventNid> = nids.into_values().collect();
+        let found = rooms.events().map(nids).await?;
+        next = found.into_values().collect();
+    }
+    Ok(())
 }
 
 /// The root of the thread that an event is in; `None` for the main timeline.

@@ -4,28 +4,34 @@
 //! notify are kept in memory with the place up to which they are known; the next question evaluates only what came since.
 //! A new receipt leaves the evaluation as it is.
 
+mod batch;
 mod known;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use hearth_core::{Position, RoomNid, UserNid};
 use hearth_journal::{Announcement, Journal, Kind};
-use hearth_rooms::{Live, Room, RoomEvent, membership_of};
+use hearth_rooms::{Live, Room};
 use hearth_users::Receipts;
 use moka::future::Cache;
-use ruma::events::{TimelineEventType, room::member::MembershipState};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::known::Unread;
 pub use self::known::{Count, Counts};
-use self::known::{Item, Marks, Unread};
-use crate::evaluator::{Asked, Evaluator, Viewer};
+use crate::evaluator::{Evaluator, Viewer};
 
 /// How many events of a room are evaluated at once for one user.
 const SCAN: usize = 1_000;
+
+/// How many rooms are counted together, which bounds the events that are in memory at once.
+const AT_ONCE: usize = 64;
 
 /// How many pairs of a user and a room stay in memory.
 const CACHED: u64 = 100_000;
@@ -74,36 +80,24 @@ impl UnreadCounts {
         counts
     }
 
-    /// How many events of a room, up to `up_to`, a joined user has not read.
+    /// How many events of each of these rooms, up to `up_to`, a user who is joined to them has not read.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn count(
+    pub async fn counts(
         &self,
         viewer: &Viewer,
-        room: &Room,
+        mut rooms: Vec<Arc<Room>>,
         up_to: Position,
-    ) -> sqlx::Result<Counts> {
+    ) -> sqlx::Result<HashMap<RoomNid, Counts>> {
         self.wait_for(up_to).await;
-        let Some(asked) = self.0.evaluator.ask(viewer, room, up_to).await? else {
-            return Ok(Counts::default());
-        };
-        let slot = self.slot(viewer.user, room.nid).await;
-        let mut unread = slot.unread.lock().await;
-        let known = unread
-            .take()
-            .filter(|unread| Arc::ptr_eq(&unread.settings, &asked.settings));
-        let mut known = self
-            .with_receipts(&slot, (viewer, room), &asked, known)
-            .await?;
-        if known.complete_to < up_to.0 {
-            self.advance(&mut known, &asked, (viewer, room), up_to.0)
-                .await?;
+        rooms.sort_unstable_by_key(|room| room.nid);
+        rooms.dedup_by_key(|room| room.nid);
+        let mut counts = HashMap::with_capacity(rooms.len());
+        for rooms in rooms.chunks(AT_ONCE) {
+            counts.extend(self.count_together(viewer, rooms, up_to).await?);
         }
-        known.trim();
-        let counts = known.count(up_to.0);
-        *unread = Some(known);
         Ok(counts)
     }
 
@@ -115,118 +109,6 @@ impl UnreadCounts {
             })
         };
         self.0.slots.get_with((user, room), new).await
-    }
-
-    /// What is known, with the receipts as they are.
-    async fn with_receipts(
-        &self,
-        slot: &Slot,
-        (viewer, room): (&Viewer, &Room),
-        asked: &Asked,
-        known: Option<Unread>,
-    ) -> sqlx::Result<Unread> {
-        // Taken back before the read: a receipt that comes meanwhile makes it stale again.
-        let stale = slot.stale.swap(false, Ordering::AcqRel);
-        let receipts = match known {
-            Some(known) if !stale => return Ok(known),
-            _ => self.0.receipts.list(room.nid, viewer.user).await,
-        };
-        let receipts = receipts.inspect_err(|_| slot.stale.store(true, Ordering::Release))?;
-        let receipts = Marks::of(&receipts);
-        Ok(match known {
-            Some(known) => Unread { receipts, ..known },
-            None => Unread {
-                settings: Arc::clone(&asked.settings),
-                complete_to: receipts.unthreaded,
-                receipts,
-                sent: Marks::default(),
-                items: Vec::new(),
-            },
-        })
-    }
-
-    /// Evaluates what came since.
-    async fn advance(
-        &self,
-        unread: &mut Unread,
-        asked: &Asked,
-        (viewer, room): (&Viewer, &Room),
-        up_to: i64,
-    ) -> sqlx::Result<()> {
-        let evaluator = &self.0.evaluator;
-        let rooms = evaluator.rooms();
-        let from = unread.complete_to;
-        let (events, _) = rooms.timeline(room, from, up_to, SCAN).await?;
-        let mut notifying = Vec::new();
-        for event in events {
-            let order = event.stream_order().unwrap_or_default();
-            if event.pdu.sender == viewer.user_id {
-                let thread = evaluator.thread_of(asked, &event).await?;
-                unread.sent.raise(thread, order);
-                if self.joins(viewer, &event).await? {
-                    unread.items.clear();
-                    notifying.clear();
-                }
-            } else if event.pdu.kind == TimelineEventType::RoomRedaction {
-                self.forget_redacted(unread, &event).await?;
-            } else if let Some(verdict) = evaluator.verdict(asked, &event).await? {
-                let item = Item {
-                    nid: event.nid,
-                    order,
-                    highlight: verdict.highlights(),
-                    thread: verdict.thread,
-                };
-                notifying.push((event, item));
-            }
-        }
-        unread.complete_to = up_to;
-        if notifying.is_empty() {
-            return Ok(());
-        }
-        let candidates = notifying.iter().map(|(event, _)| Arc::clone(event));
-        let visible = rooms
-            .visible(room, &viewer.user_id, candidates.collect())
-            .await?;
-        let mut visible = visible.iter().map(|event| event.nid).peekable();
-        for (event, item) in notifying {
-            if visible.next_if_eq(&event.nid).is_some() {
-                unread.items.push(item);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the viewer comes into the room by an event: what was before is not for it to read.
-    async fn joins(&self, viewer: &Viewer, event: &RoomEvent) -> sqlx::Result<bool> {
-        let of_viewer = event.pdu.state_key.as_deref() == Some(viewer.user_id.as_str());
-        if event.pdu.kind != TimelineEventType::RoomMember
-            || !of_viewer
-            || membership_of(event) != MembershipState::Join
-        {
-            return Ok(false);
-        }
-        let Some(before) = event.snapshot else {
-            return Ok(false);
-        };
-        let rooms = self.0.evaluator.rooms();
-        let before = rooms.snapshot(before).await?;
-        let membership = rooms.membership(&before, &viewer.user_id).await?;
-        Ok(membership != MembershipState::Join)
-    }
-
-    async fn forget_redacted(
-        &self,
-        unread: &mut Unread,
-        redaction: &RoomEvent,
-    ) -> sqlx::Result<()> {
-        let Some(target) = &redaction.pdu.redacts else {
-            return Ok(());
-        };
-        let events = self.0.evaluator.rooms().events();
-        if let Some(nid) = events.nids(&[&**target]).await?.get(target) {
-            unread.items.retain(|item| item.nid != *nid);
-        }
-        Ok(())
     }
 
     async fn wait_for(&self, position: Position) {

@@ -14,8 +14,11 @@ use std::{
     sync::Arc,
 };
 
-use hearth_core::{EventNid, token::PageToken};
-use hearth_store::timeline::{self, Conditions, Place, Span};
+use hearth_core::{EventNid, RoomNid, token::PageToken};
+use hearth_store::{
+    event,
+    timeline::{self, Conditions, Place, Span},
+};
 use ruma::{OwnedUserId, api::Direction};
 
 use crate::{Rooms, client_event::Receiver, event::RoomEvent, filter::Filter, room::Room};
@@ -78,6 +81,50 @@ impl Rooms {
         places.truncate(limit);
         places.reverse();
         Ok((self.placed(&places).await?, more))
+    }
+
+    /// The newest `limit` events of each of many rooms in `(from, to]` of the stream, by rising place, in the order
+    /// given: [`Rooms::timeline`] in two statements.
+    pub async fn timelines(
+        &self,
+        parts: &[(&Room, i64, i64)],
+        limit: usize,
+    ) -> sqlx::Result<Vec<Vec<Arc<RoomEvent>>>> {
+        let mut timelines = vec![Vec::new(); parts.len()];
+        let mut stored = Vec::new();
+        for (timeline, (room, from, to)) in timelines.iter_mut().zip(parts) {
+            match room.tail.range(*from, *to, limit) {
+                Some((events, _)) => *timeline = events,
+                None => stored.push(event::Newest {
+                    room: room.nid,
+                    low: *from,
+                    high: *to,
+                    limit: rows(limit),
+                }),
+            }
+        }
+        if stored.is_empty() {
+            return Ok(timelines);
+        }
+        let mut conn = self.pool().acquire().await?;
+        let found = event::list_newest(&mut conn, &stored).await?;
+        drop(conn);
+        let nids: Vec<EventNid> = found.iter().map(|(_, nid)| *nid).collect();
+        let events = self.events().map(nids).await?;
+        let mut by_room: HashMap<RoomNid, Vec<Arc<RoomEvent>>> = HashMap::new();
+        for (room, nid) in found {
+            by_room
+                .entry(room)
+                .or_default()
+                .extend(events.get(&nid).cloned());
+        }
+        for (timeline, (room, ..)) in timelines.iter_mut().zip(parts) {
+            if let Some(mut events) = by_room.remove(&room.nid) {
+                events.sort_by_key(|event| event.stream_order());
+                *timeline = events;
+            }
+        }
+        Ok(timelines)
     }
 
     /// Like [`Rooms::timeline`], from memory alone: `None` when it does not reach back far enough.

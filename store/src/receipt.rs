@@ -59,17 +59,17 @@ pub struct Stored {
     pub position: Position,
 }
 
-/// Lists a user's receipts in a room.
+/// Lists a user's receipts in rooms.
 pub async fn list_of_user(
     conn: &mut PgConnection,
-    room: RoomNid,
+    rooms: &[RoomNid],
     user: UserNid,
 ) -> sqlx::Result<Vec<Stored>> {
     sqlx::query_as!(
         Stored,
         "SELECT room_nid AS room, user_nid AS user, kind, thread, event_id, stream_order, ts, position
-         FROM receipt WHERE room_nid = $1 AND user_nid = $2",
-        room.0,
+         FROM receipt WHERE room_nid = ANY($1) AND user_nid = $2",
+        rooms as &[RoomNid],
         user.0,
     )
     .fetch_all(conn)

@@ -200,6 +200,24 @@ async fn read_stored(
             by_room.entry(room).or_default().push(Arc::clone(event));
         }
     }
+    let (mut rooms, mut earlier) = (Vec::new(), Vec::new());
+    for (index, _) in unread {
+        let span = readings[*index].span;
+        let (Sight::Checked(joined), Some(events)) = (span.sight, by_room.get(&span.room.nid))
+        else {
+            continue;
+        };
+        rooms.push(Arc::clone(&span.room));
+        for event in events {
+            if event.stream_order() < Some(joined.0) {
+                earlier.push(Arc::clone(event));
+            }
+        }
+    }
+    // What is asked of history visibility below is in memory then.
+    sync.rooms()
+        .prepare_histories(&view.receiver.user_id, &rooms, &earlier)
+        .await?;
     for (index, chunk) in unread {
         let reading = &mut readings[*index];
         let mut events = by_room.remove(&reading.span.room.nid).unwrap_or_default();

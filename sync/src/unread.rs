@@ -2,9 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hearth_core::{Position, RoomNid};
-use hearth_push::{Count, UnreadCounts, Viewer};
+use hearth_core::RoomNid;
+use hearth_push::{Count, Viewer};
 use hearth_rooms::Room;
 
 use crate::{
@@ -13,9 +12,6 @@ use crate::{
     service::Sync,
     view::View,
 };
-
-/// How many rooms are counted at once.
-const AT_ONCE: usize = 8;
 
 impl From<Count> for Counts {
     fn from(count: Count) -> Self {
@@ -36,14 +32,7 @@ pub(crate) async fn read(
         user: view.receiver.user,
         user_id: view.receiver.user_id.clone(),
     };
-    let counts: Vec<_> = rooms
-        .into_iter()
-        .map(|room| count(sync.unread().clone(), viewer.clone(), room, view.to))
-        .collect();
-    let counts: Vec<(RoomNid, hearth_push::Counts)> = stream::iter(counts)
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let counts = sync.unread().counts(&viewer, rooms, view.to).await?;
     let unread = counts.into_iter().map(|(room, counts)| {
         let unread = match view.filter.threads {
             Threads::Together => Unread {
@@ -55,17 +44,6 @@ pub(crate) async fn read(
         (room, unread)
     });
     Ok(unread.collect())
-}
-
-/// Counts one room; owns what it needs, so that many run at once.
-async fn count(
-    unread: UnreadCounts,
-    viewer: Viewer,
-    room: Arc<Room>,
-    up_to: Position,
-) -> sqlx::Result<(RoomNid, hearth_push::Counts)> {
-    let counts = unread.count(&viewer, &room, up_to).await?;
-    Ok((room.nid, counts))
 }
 
 fn apart(counts: hearth_push::Counts) -> Unread {

@@ -69,7 +69,9 @@ impl Fixture {
         let room_id = RoomId::parse(&self.room).unwrap();
         let room = state.rooms.find(&room_id).await.unwrap().unwrap();
         let head = state.journal.head();
-        state.unread.count(&viewer, &room, head).await.unwrap()
+        let rooms = vec![std::sync::Arc::clone(&room)];
+        let counts = state.unread.counts(&viewer, rooms, head).await.unwrap();
+        counts[&room.nid].clone()
     }
 
     /// How many events notify Bob and how many of them stand out: in the main timeline, in its only thread.

@@ -24,14 +24,21 @@ impl Receipts {
         Self { pool, journal }
     }
 
-    /// Returns a user's receipts in a room.
+    /// Returns a user's receipts in rooms.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list(&self, room: RoomNid, user: UserNid) -> sqlx::Result<Vec<receipt::Stored>> {
+    pub async fn list(
+        &self,
+        rooms: &[RoomNid],
+        user: UserNid,
+    ) -> sqlx::Result<Vec<receipt::Stored>> {
+        if rooms.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut conn = self.pool.acquire().await?;
-        receipt::list_of_user(&mut conn, room, user).await
+        receipt::list_of_user(&mut conn, rooms, user).await
     }
 
     /// Writes receipts of one user in one room; those that point to where they are or before are left out.
@@ -45,7 +52,7 @@ impl Receipts {
         user: UserNid,
         mut receipts: Vec<ReceiptRow>,
     ) -> Result<(), WriteError> {
-        let known = self.list(room, user).await?;
+        let known = self.list(&[room], user).await?;
         receipts.retain(|new| known.iter().all(|old| moves_forward(old, new)));
         if receipts.is_empty() {
             return Ok(());
