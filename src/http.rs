@@ -12,6 +12,7 @@ pub mod live;
 pub mod object;
 pub mod observe;
 pub mod ruma;
+pub mod signed;
 mod socket;
 pub mod system;
 pub mod tls;
@@ -25,4 +26,5 @@ pub use self::{
     limit::{Action, RateLimits},
     object::Object,
     ruma::{Ruma, WithBody},
+    signed::Signed,
 };

@@ -38,7 +38,10 @@ pub async fn load(config: &Config) -> Result<Identity, KeyError> {
 async fn signing_key(data_dir: &Path) -> Result<ServerKey, KeyError> {
     let file = data_dir.join(KEY_FILE);
     match tokio::fs::read_to_string(&file).await {
-        Ok(line) => Ok(ServerKey::parse(&line)?),
+        // Synapse's file may hold more keys; the first one signs.
+        Ok(text) => Ok(ServerKey::parse(
+            text.trim_start().lines().next().unwrap_or_default(),
+        )?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = ServerKey::from_seed(&rand::random());
             write_secret(&file, key.to_line() + "\n").await?;

@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod federation;
 pub mod http;
 pub mod identity;
 pub mod log;

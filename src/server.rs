@@ -3,15 +3,17 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use hearth_core::{
-    Clock,
+    Clock, Identity,
     config::{Bind, Config, Role},
 };
-use hearth_store::{Claim, Database, Keeper, OccupyError, OpenError};
+use hearth_federation::trust::TrustError;
+use hearth_store::{Claim, Database, Keeper, Occupancy, OccupyError, OpenError};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     client::{self, ClientState, Parts},
+    federation::{self, FederationState, Outside},
     http::{
         api::Api,
         layers,
@@ -57,6 +59,9 @@ pub enum StartError {
     /// The log cannot be read.
     #[error(transparent)]
     Journal(#[from] hearth_journal::StartError),
+    /// Other servers cannot be trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// There is no signing key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -96,33 +101,27 @@ impl Server {
         let serving = Serving::new(&config.limits);
         let background = Background::default();
         let rate_limits = RateLimits::new(&config.limits);
-        let state = ClientState::start(Parts {
-            config: Arc::new(config.clone()),
+        let services = Services {
+            config: &config,
             identity,
-            pool: database.pool().clone(),
+            database: &database,
             occupancy: keeper.occupancy(),
-            clock: Clock::system(),
             limits: rate_limits.clone(),
-            drain: serving.drain.clone(),
-            tasks: background.tasks.clone(),
-            stop: background.stop.clone(),
-        })
-        .await;
+            serving: &serving,
+            background: &background,
+        };
+        let served = services.start().await;
         background.tasks.spawn(keeper.run(background.stop.clone()));
-        let state = match state {
-            Ok(state) => state,
+        let served = match served {
+            Ok(served) => served,
             Err(error) => {
                 background.end().await;
                 database.close().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let api = Api::new()
-            .merge(system::api(
-                Welcome::new(&config, &web_address(&listeners.addresses())),
-                database.pool().clone(),
-            ))
-            .merge(client::api(state));
+        let welcome = Welcome::new(&config, &web_address(&listeners.addresses()));
+        let api = served.merge(system::api(welcome, database.pool().clone()));
         let router = layers::wrap(api.into_router(), Arc::clone(&serving.live));
 
         let server = RunningServer {
@@ -167,6 +166,45 @@ async fn open_database(config: &Config) -> Result<(Database, Keeper), StartError
             database.close().await;
             Err(error.into())
         }
+    }
+}
+
+/// What the services are made of.
+struct Services<'a> {
+    config: &'a Config,
+    identity: Arc<Identity>,
+    database: &'a Database,
+    occupancy: Occupancy,
+    limits: RateLimits,
+    serving: &'a Serving,
+    background: &'a Background,
+}
+
+impl Services<'_> {
+    /// Starts the services; returns what they serve to clients and to other servers.
+    async fn start(self) -> Result<Api, StartError> {
+        let (pool, clock) = (self.database.pool().clone(), Clock::system());
+        let Background { tasks, stop } = self.background;
+        let identity = &self.identity;
+        let outside = Outside::open(self.config, identity, pool.clone(), &clock, tasks)?;
+        let state = ClientState::start(Parts {
+            config: Arc::new(self.config.clone()),
+            identity: self.identity,
+            pool: pool.clone(),
+            occupancy: self.occupancy,
+            clock,
+            limits: self.limits,
+            drain: self.serving.drain.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            outside,
+        })
+        .await?;
+        let api = match FederationState::new(&state, pool, tasks.clone()) {
+            Some(state) => federation::api(state),
+            None => Api::new(),
+        };
+        Ok(api.merge(client::api(state)))
     }
 }
 

@@ -9,10 +9,13 @@ mod api {
     mod devices;
     mod directory;
     mod fallback;
+    mod federation;
+    mod federation_send;
     mod guests;
     mod login;
     mod membership;
     mod messages;
+    mod peer;
     mod presence;
     mod processes;
     mod profile;

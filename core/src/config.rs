@@ -22,8 +22,8 @@ pub use self::{
     problem::{Place, Problem, Problems},
     sections::{
         Appservice, Contact, Database, Email, Federation, Limits, Listener, Log, LogFormat, Media,
-        Metrics, Policy, Presence, Redis, Registration, Role, Rooms, S3, ServerNotices, Sessions,
-        Storage, Support, Tls, Voip, WellKnown,
+        Metrics, OldVerifyKey, Policy, Presence, Redis, Registration, Role, Rooms, S3,
+        ServerNotices, Sessions, Storage, Support, Tls, Voip, WellKnown,
     },
     template::template,
     units::{Bind, Rate, Secret, Size, Span},

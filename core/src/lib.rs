@@ -11,7 +11,7 @@ pub mod token;
 
 pub use self::{
     clock::Clock,
-    nid::{EventNid, Position, RoomNid, SnapshotNid, StateKeyNid, UserNid},
+    nid::{DestinationNid, EventNid, Position, RoomNid, SnapshotNid, StateKeyNid, UserNid},
     pdu::Pdu,
     signing::Identity,
 };

@@ -52,6 +52,10 @@ nid! {
     SnapshotNid
 }
 nid! {
+    /// A server that we send to.
+    DestinationNid
+}
+nid! {
     /// A place in the log. Zero is before everything.
     Position
 }

@@ -59,8 +59,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// `None` for a row of a newer version.
-    pub(crate) fn of(row: &log::Row) -> Option<Self> {
+    /// What a row of the log says; `None` for a row of a newer version.
+    #[must_use]
+    pub fn of(row: &log::Row) -> Option<Self> {
         Some(Self {
             position: row.position,
             kind: Kind::from_number(row.kind)?,

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{FromRef, State},
+};
+use hearth_federation::Others;
 use hearth_rooms::MemberProfiles;
 use hearth_users::{Accounts, Profiles, profiles::ProfileError};
 use http::Method;
 use ruma::{
-    OwnedUserId, UserId,
+    OwnedServerName, OwnedUserId, UserId,
     api::{
         Metadata as _,
         client::profile::{
@@ -46,6 +50,35 @@ pub(super) fn api() -> Api<ClientState> {
     })
 }
 
+/// Users of other servers.
+#[derive(Clone, Debug)]
+struct Abroad(Option<Others>, OwnedServerName);
+
+impl FromRef<ClientState> for Abroad {
+    fn from_ref(state: &ClientState) -> Self {
+        let outside = state.outside.as_ref();
+        let others = outside.map(|outside| outside.others.clone());
+        Self(others, state.config.server_name.clone())
+    }
+}
+
+impl Abroad {
+    /// What the server of a user tells of him; `None` for a user of this server.
+    async fn profile(
+        &self,
+        user_id: &UserId,
+        field: Option<&str>,
+    ) -> Result<Option<Map<String, Value>>, ApiError> {
+        let Self(others, own) = self;
+        if user_id.server_name() == own {
+            return Ok(None);
+        }
+        let others = others.as_ref().ok_or_else(no_profile)?;
+        let fields = others.profile(user_id, field).await?;
+        fields.map(Some).ok_or_else(no_profile)
+    }
+}
+
 fn no_profile() -> ApiError {
     ApiError::not_found("there is no such profile")
 }
@@ -54,8 +87,12 @@ fn no_profile() -> ApiError {
 async fn get_profile(
     State(accounts): State<Accounts>,
     State(profiles): State<Profiles>,
+    State(abroad): State<Abroad>,
     Ruma(request): Ruma<get_profile::v3::Request>,
 ) -> Result<Ruma<get_profile::v3::Response>, ApiError> {
+    if let Some(fields) = abroad.profile(&request.user_id, None).await? {
+        return Ok(Ruma(fields.into_iter().collect()));
+    }
     let account = accounts.find(&request.user_id).await?;
     let account = account.ok_or_else(no_profile)?;
 
@@ -68,13 +105,18 @@ async fn get_profile(
 async fn get_profile_field(
     State(accounts): State<Accounts>,
     State(profiles): State<Profiles>,
+    State(abroad): State<Abroad>,
     request: Object,
 ) -> Result<Empty, ApiError> {
     let user_id: OwnedUserId = request.argument(0)?;
     let key: &str = request.argument(1)?;
-    let account = accounts.find(&user_id).await?.ok_or_else(no_profile)?;
-
-    let value = profiles.find(account.user, key).await?;
+    let value = match abroad.profile(&user_id, Some(key)).await? {
+        Some(mut fields) => fields.remove(key),
+        None => {
+            let account = accounts.find(&user_id).await?.ok_or_else(no_profile)?;
+            profiles.find(account.user, key).await?
+        }
+    };
 
     let value = value.ok_or_else(|| ApiError::not_found("the profile has no such field"))?;
     Ok(Json(Map::from_iter([(key.to_owned(), value)])))

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use hearth_core::{Clock, Identity, config::Config};
+use hearth_federation::{Outbound, outbound};
 use hearth_journal::{Journal, StartError};
 use hearth_push::{
     Evaluator, Notifications, PushRules, ReadState, Settings, Successions, UnreadCounts,
 };
-use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms, peers::Alone};
+use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms};
 use hearth_store::{Occupancy, intern::Interner};
 use hearth_sync::Sync;
 use hearth_users::{
@@ -20,8 +21,9 @@ use hearth_users::{
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::parts::{Ground, OwnData, Push, Seen};
+use self::parts::{Ground, Neighbours, OwnData, Push, Seen};
 use crate::{
+    federation::Outside,
     http::{Drain, RateLimits},
     server_notices::ServerNotices,
 };
@@ -101,6 +103,10 @@ pub struct ClientState {
     pub live: Live,
     /// What is new for users.
     pub sync: Sync,
+    /// The way to other servers, if there is one.
+    pub outside: Option<Outside>,
+    /// Sends to other servers, if there is a way to them.
+    pub outbound: Option<Outbound>,
 }
 
 /// What the services are made of.
@@ -124,6 +130,8 @@ pub struct Parts {
     pub tasks: TaskTracker,
     /// When it has to end, which is after the last request.
     pub stop: CancellationToken,
+    /// The way to other servers, if there is one.
+    pub outside: Option<Outside>,
 }
 
 impl ClientState {
@@ -133,29 +141,23 @@ impl ClientState {
     ///
     /// When the head of the log cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let (tasks, stop) = (parts.tasks.clone(), parts.stop.clone());
-        let work = (&tasks, &stop);
-        let ground = Ground::start(&parts).await?;
-        let Parts {
-            config,
-            pool,
-            clock,
-            limits,
-            drain,
-            ..
-        } = parts;
-        let own = OwnData::new(&pool, &clock, &config, &ground);
-        let push = Push::start(&pool, &ground, &own, work);
-        let seen = Seen::start(&pool, &clock, &config, work).await?;
+        let (config, pool, clock) = (&parts.config, &parts.pool, &parts.clock);
+        let work = (&parts.tasks, &parts.stop);
+        let others = Neighbours::new(parts.outside.as_ref());
+        let ground = Ground::start(&parts, &others).await?;
+        let own = OwnData::new(pool, clock, config, &ground);
+        let push = Push::start(pool, &ground, &own, work);
+        let seen = Seen::start(pool, clock, config, work).await?;
         let registration = config.registration.clone();
-        let server_notices =
-            ServerNotices::new((&config, &pool), &ground.rooms, &ground.accounts, &own.tags);
-        server_notices.reserve().await?;
-        let sync = start_sync(&pool, &ground, (&seen, &push), work);
+        let server_notices = start_notices((config, pool), &ground, &own).await?;
+        let outbound = start_outbound(&parts, &ground, &seen);
+        let sync = start_sync(pool, &ground, (&seen, &push), work);
         let (journal, sessions) = (ground.journal, ground.sessions);
 
         Ok(Self {
             sync,
+            outside: parts.outside,
+            outbound,
             devices: Devices::new(pool.clone(), journal.clone(), sessions.clone()),
             profiles: Profiles::new(pool.clone()),
             openids: OpenIds::new(pool.clone(), clock.clone()),
@@ -174,18 +176,23 @@ impl ClientState {
             settings: push.settings,
             evaluator: push.evaluator,
             unread: push.unread,
-            uia: Uia::new(pool, clock.clone(), ground.accounts.clone(), registration),
+            uia: Uia::new(
+                pool.clone(),
+                clock.clone(),
+                ground.accounts.clone(),
+                registration,
+            ),
             receipts: own.receipts,
             account_data: own.account_data,
-            config,
-            clock,
-            limits,
-            drain,
+            config: Arc::clone(config),
+            clock: clock.clone(),
+            limits: parts.limits,
+            drain: parts.drain,
             interner: ground.interner,
             journal,
             accounts: ground.accounts,
             sessions,
-            directory: Directory::new(ground.rooms.clone(), Arc::new(Alone)),
+            directory: Directory::new(ground.rooms.clone(), others.directory),
             member_profiles: ground.member_profiles,
             rooms: ground.rooms,
             departures: ground.departures,
@@ -193,6 +200,39 @@ impl ClientState {
             server_notices,
         })
     }
+}
+
+/// Keeps the name free in which the server tells users something.
+async fn start_notices(
+    base: (&Arc<Config>, &PgPool),
+    ground: &Ground,
+    own: &OwnData,
+) -> Result<ServerNotices, StartError> {
+    let notices = ServerNotices::new(base, &ground.rooms, &ground.accounts, &own.tags);
+    notices.reserve().await?;
+    Ok(notices)
+}
+
+/// Starts to send to other servers.
+fn start_outbound(parts: &Parts, ground: &Ground, seen: &Seen) -> Option<Outbound> {
+    let outbound = outbound::Parts {
+        pool: parts.pool.clone(),
+        clock: parts.clock.clone(),
+        client: parts.outside.as_ref()?.client.clone(),
+        identity: Arc::clone(&parts.identity),
+        journal: ground.journal.clone(),
+        rooms: ground.rooms.clone(),
+        ephemeral: seen.ephemeral.clone(),
+        typing: seen.typing.clone(),
+        presence: seen.presence.clone(),
+        processes: match parts.config.redis {
+            Some(_) => outbound::Processes::Many,
+            None => outbound::Processes::One,
+        },
+        tasks: parts.tasks.clone(),
+        stop: parts.stop.clone(),
+    };
+    Some(Outbound::start(outbound, &ground.live))
 }
 
 /// Starts to follow what is new for users.

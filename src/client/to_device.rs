@@ -1,6 +1,7 @@
 //! Messages to devices.
 
 use axum::extract::State;
+use hearth_federation::Outbound;
 use hearth_users::{ToDevice, to_device::ToDeviceError};
 use ruma::api::client::to_device::send_event_to_device;
 
@@ -15,14 +16,18 @@ pub(super) fn api() -> Api<ClientState> {
 /// `PUT /_matrix/client/*/sendToDevice/{eventType}/{txnId}`
 async fn send_event_to_device(
     State(to_device): State<ToDevice>,
+    State(outbound): State<Option<Outbound>>,
     requester: Requester,
     Ruma(request): Ruma<send_event_to_device::v3::Request>,
 ) -> Result<Ruma<send_event_to_device::v3::Response>, ApiError> {
     let (txn_id, kind) = (&request.txn_id, &request.event_type);
 
-    to_device
+    let servers = to_device
         .send(&requester, txn_id, kind, &request.messages)
         .await?;
+    if let Some(outbound) = outbound {
+        outbound.send_messages(&servers).await?;
+    }
 
     Ok(Ruma(send_event_to_device::v3::Response::new()))
 }

@@ -13,6 +13,7 @@ use super::{
     error::ApiError,
     interactive::Interactive,
     ruma::{Ruma, WithBody},
+    signed::Signed,
 };
 
 /// How the caller of a route says who it is.
@@ -59,8 +60,8 @@ pub struct Route {
     pub authentication: Authentication,
 }
 
-/// A handler whose last argument is a request of `ruma`, which says where it is served: [`Ruma`], [`WithBody`] or
-/// [`Interactive`].
+/// A handler whose last argument is a request of `ruma`, which says where it is served: [`Ruma`], [`WithBody`],
+/// [`Interactive`] or [`Signed`].
 pub trait Endpoint<Args, S>: Handler<Args, S> {
     /// That request.
     type Request: IncomingRequest;
@@ -87,6 +88,14 @@ macro_rules! endpoints {
         impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* Interactive<R>,), S> for F
         where
             F: Handler<(Mark, $($arg,)* Interactive<R>,), S>,
+            R: IncomingRequest,
+        {
+            type Request = R;
+        }
+
+        impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* Signed<R>,), S> for F
+        where
+            F: Handler<(Mark, $($arg,)* Signed<R>,), S>,
             R: IncomingRequest,
         {
             type Request = R;

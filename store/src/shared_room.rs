@@ -85,3 +85,51 @@ pub async fn find_count(
     .fetch_one(conn)
     .await
 }
+
+/// Lists servers of users with whom a user shares a room, the first `limit`.
+pub async fn list_servers(
+    conn: &mut PgConnection,
+    user: UserNid,
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT substr(u.user_id, strpos(u.user_id, ':') + 1) AS "server!"
+           FROM membership m JOIN user_id u ON u.nid = m.user_nid
+           WHERE m.membership = 'join'
+             AND m.room_nid IN (SELECT room_nid FROM membership WHERE user_nid = $1 AND membership = 'join')
+           LIMIT $2"#,
+        user.0,
+        limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Keeps those of `users` that are joined to any room.
+pub async fn list_joined(conn: &mut PgConnection, users: &[UserNid]) -> sqlx::Result<Vec<UserNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT user_nid AS "user: UserNid" FROM membership
+           WHERE user_nid = ANY($1) AND membership = 'join'"#,
+        users as &[UserNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Keeps those pairs of a room and a user of which the user is joined to the room.
+pub async fn list_joined_pairs(
+    conn: &mut PgConnection,
+    rooms: &[RoomNid],
+    users: &[UserNid],
+) -> sqlx::Result<Vec<(RoomNid, UserNid)>> {
+    let rows = sqlx::query!(
+        r#"SELECT m.room_nid AS "room: RoomNid", m.user_nid AS "user: UserNid"
+           FROM UNNEST($1::bigint[], $2::bigint[]) AS w (room, member)
+           JOIN membership m ON m.room_nid = w.room AND m.user_nid = w.member AND m.membership = 'join'"#,
+        rooms as &[RoomNid],
+        users as &[UserNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.room, row.user)).collect())
+}

@@ -34,6 +34,24 @@ async fn a_route_refuses_requests_without_a_token(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_route_for_servers_refuses_requests_without_a_signature(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let mut count = 0;
+
+    for route in server.routes() {
+        if route.authentication != Authentication::ServerSignatures {
+            continue;
+        }
+        let (status, body) = request(&server, &route, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{route:?} {body}");
+        assert_eq!(body["errcode"], "M_UNAUTHORIZED", "{route:?}");
+        count += 1;
+    }
+
+    assert!(count > 0);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn a_route_refuses_requests_with_a_wrong_token(pool: PgPool) {
     let server = TestServer::new(pool).await;
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use hearth::{
     client::{self, ClientState, Parts},
-    http::{Drain, RateLimits, api::Route},
+    federation::{self, FederationState, Outside},
+    http::{Api, Drain, RateLimits, api::Route},
 };
 use hearth_core::{
     Clock, Identity,
@@ -104,23 +105,31 @@ impl TestServer {
 
     async fn with_occupancy(pool: PgPool, config: Config, occupancy: Occupancy) -> Self {
         let stop = CancellationToken::new();
+        let (clock, tasks) = (Clock::mock(START), TaskTracker::new());
+        let identity = Arc::new(Identity {
+            server_name: config.server_name.clone(),
+            key: ServerKey::from_seed(&[7; 32]),
+        });
+        let outside = Outside::open(&config, &identity, pool.clone(), &clock, &tasks).unwrap();
         let state = ClientState::start(Parts {
             limits: RateLimits::new(&config.limits),
-            identity: Arc::new(Identity {
-                server_name: config.server_name.clone(),
-                key: ServerKey::from_seed(&[7; 32]),
-            }),
+            identity,
             config: Arc::new(config),
-            pool,
+            pool: pool.clone(),
             occupancy,
-            clock: Clock::mock(START),
+            clock,
             drain: Drain::default(),
-            tasks: TaskTracker::new(),
+            tasks: tasks.clone(),
             stop: stop.clone(),
+            outside,
         })
         .await
         .unwrap();
-        let api = client::api(state.clone());
+        let federated = match FederationState::new(&state, pool, tasks) {
+            Some(state) => federation::api(state),
+            None => Api::new(),
+        };
+        let api = client::api(state.clone()).merge(federated);
         let routes = api.routes().clone();
         Self {
             router: api.into_router(),
@@ -162,7 +171,11 @@ impl TestServer {
         } else {
             Body::from(body.to_string())
         };
-        let request = request.body(body).unwrap();
+        self.answer(request.body(body).unwrap()).await
+    }
+
+    /// Makes any request.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();

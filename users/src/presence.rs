@@ -169,6 +169,22 @@ impl Presence {
         self.change(user, Entry::note_active);
     }
 
+    /// Takes note of what the server of a user says. That the server may speak for the user is for the caller to know.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError::UnknownState`].
+    pub fn tell(&self, user: UserNid, mut status: Status) -> Result<(), PresenceError> {
+        if !is_known(&status.state) {
+            return Err(PresenceError::UnknownState);
+        }
+        if let Some(text) = &mut status.status_msg {
+            text.truncate(text.floor_char_boundary(MAX_STATUS));
+        }
+        self.change(user, |entry, now| entry.tell(status, now));
+        Ok(())
+    }
+
     /// What `viewer` may see of `user`.
     ///
     /// # Errors
@@ -458,6 +474,27 @@ mod tests {
 
         assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
         assert_eq!(presence.changed_since(seen), [ALICE]);
+    }
+
+    #[tokio::test]
+    async fn what_another_server_says_is_believed_for_half_an_hour() {
+        let (presence, clock, _) = presence();
+        let status = Status {
+            state: PresenceState::Online,
+            status_msg: Some("there".to_owned()),
+            last_active_ago: Some(Duration::from_secs(5)),
+            currently_active: Some(true),
+        };
+        presence.tell(ALICE, status.clone()).unwrap();
+        assert_eq!(presence.status(ALICE), status);
+
+        clock.advance(Duration::from_mins(29));
+        let _ = presence.expire();
+        assert_eq!(presence.status(ALICE).state, PresenceState::Online);
+        clock.advance(Duration::from_mins(1));
+        let _ = presence.expire();
+
+        assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
     }
 
     #[tokio::test]

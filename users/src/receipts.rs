@@ -66,6 +66,25 @@ impl Receipts {
     }
 }
 
+impl Receipts {
+    /// Writes receipts that another server sent for its users; those that point to where they are or before do nothing.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub async fn receive(&self, receipts: Vec<ReceiptRow>) -> Result<(), WriteError> {
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        let write = Write {
+            receipts,
+            ..Write::default()
+        };
+        self.journal.submit(write).await?;
+        Ok(())
+    }
+}
+
 /// Whether `new` may take the place of `old`, or is another receipt.
 fn moves_forward(old: &receipt::Stored, new: &ReceiptRow) -> bool {
     if (old.kind.as_str(), old.thread.as_str()) != (new.kind.as_str(), new.thread.as_str()) {

@@ -1,24 +1,28 @@
 //! Messages from device to device (specification, "Send-to-Device messaging").
 
+mod remote;
+
 use std::collections::{BTreeMap, HashMap};
 
 use hearth_core::{Clock, UserNid};
 use hearth_journal::{Journal, WriteError};
 use hearth_store::{
-    device,
+    destination, device,
     device_transaction::{self, Inserted},
+    inbound,
     intern::Interner,
+    outbox,
     write::{ToDeviceRow, Write},
 };
 use ruma::{
-    DeviceId, OwnedServerName, OwnedUserId, TransactionId, UserId,
+    DeviceId, OwnedServerName, OwnedUserId, ServerName, TransactionId, UserId,
     events::{AnyToDeviceEventContent, ToDeviceEventType},
     serde::Raw,
     to_device::DeviceIdOrAllDevices,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::sessions::Session;
 
@@ -90,8 +94,8 @@ impl ToDevice {
         }
     }
 
-    /// Sends messages to devices of this server; devices that do not exist get none. A repeated transaction does
-    /// nothing.
+    /// Sends messages to devices; those of this server that do not exist get none. A repeated transaction does nothing.
+    /// Returns the other servers for which messages wait now.
     ///
     /// # Errors
     ///
@@ -102,7 +106,7 @@ impl ToDevice {
         txn_id: &TransactionId,
         kind: &ToDeviceEventType,
         messages: &Messages,
-    ) -> Result<(), ToDeviceError> {
+    ) -> Result<Vec<OwnedServerName>, ToDeviceError> {
         let contents = messages.values().flat_map(BTreeMap::values);
         if contents
             .clone()
@@ -131,7 +135,7 @@ impl ToDevice {
         origin: Origin<'_>,
         kind: &str,
         messages: &Messages,
-    ) -> Result<(), ToDeviceError> {
+    ) -> Result<Vec<OwnedServerName>, ToDeviceError> {
         let local: Vec<&UserId> = messages
             .keys()
             .map(|user_id| &**user_id)
@@ -148,13 +152,101 @@ impl ToDevice {
             created_ts: now,
         };
         match device_transaction::insert(&mut tx, row).await? {
-            Inserted::Repeated => return Ok(()),
+            Inserted::Repeated => return Ok(Vec::new()),
             Inserted::Yes => {}
         }
+        let remote = self.note_remote(&mut tx, origin, kind, messages).await?;
         let nids: Vec<UserNid> = users.values().copied().collect();
         let devices = device::list_ids(&mut tx, &nids).await?;
         let to_device = address(&users, &devices, messages, |content| {
             written(origin.user_id, kind, content)
+        });
+        if to_device.len() > MAX_MESSAGES {
+            return Err(ToDeviceError::TooMany);
+        }
+        let write = Write {
+            to_device,
+            ..Write::default()
+        };
+        self.journal.commit(tx, write).await?;
+        Ok(remote)
+    }
+
+    /// Notes messages to devices of other servers down; returns these servers.
+    async fn note_remote(
+        &self,
+        conn: &mut PgConnection,
+        origin: Origin<'_>,
+        kind: &str,
+        messages: &Messages,
+    ) -> Result<Vec<OwnedServerName>, ToDeviceError> {
+        let edus = remote::edus(&self.server_name, origin.user_id, kind, messages);
+        if edus.is_empty() {
+            return Ok(Vec::new());
+        }
+        let servers: Vec<&ServerName> = edus.keys().map(|server| &**server).collect();
+        let numbers = destination::upsert(conn, &servers).await?;
+        let rows: Vec<_> = numbers
+            .iter()
+            .filter_map(|row| {
+                let server = <&ServerName>::try_from(row.server_name.as_str()).ok()?;
+                Some((row.nid, edus.get(server)?.clone()))
+            })
+            .collect();
+        outbox::insert_messages(conn, &rows, self.clock.millis()).await?;
+        Ok(edus.into_keys().collect())
+    }
+
+    /// Takes in a message of a user of another server to devices of this one, unless it came before.
+    ///
+    /// # Errors
+    ///
+    /// [`ToDeviceError::TooMany`], [`ToDeviceError::TooLarge`].
+    pub async fn receive(
+        &self,
+        (sender, message_id): (&UserId, &TransactionId),
+        kind: &ToDeviceEventType,
+        messages: &Messages,
+    ) -> Result<(), ToDeviceError> {
+        let contents = messages.values().flat_map(BTreeMap::values);
+        if contents
+            .clone()
+            .any(|raw| raw.json().get().len() > MAX_CONTENT)
+        {
+            return Err(ToDeviceError::TooLarge);
+        }
+        if contents.count() > MAX_MESSAGES {
+            return Err(ToDeviceError::TooMany);
+        }
+        let kind = kind.to_string();
+        hearth_store::retry("receive a message to devices", || {
+            self.receive_once((sender, message_id), &kind, messages)
+        })
+        .await
+    }
+
+    async fn receive_once(
+        &self,
+        (sender, message_id): (&UserId, &TransactionId),
+        kind: &str,
+        messages: &Messages,
+    ) -> Result<(), ToDeviceError> {
+        let local: Vec<&UserId> = messages
+            .keys()
+            .map(|user_id| &**user_id)
+            .filter(|user_id| user_id.server_name() == self.server_name)
+            .collect();
+        let users = self.interner.find_users(&local).await?;
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.millis();
+        match inbound::insert_message(&mut tx, sender, message_id, now).await? {
+            inbound::Message::Repeated => return Ok(()),
+            inbound::Message::New => {}
+        }
+        let nids: Vec<UserNid> = users.values().copied().collect();
+        let devices = device::list_ids(&mut tx, &nids).await?;
+        let to_device = address(&users, &devices, messages, |content| {
+            written(sender, kind, content)
         });
         if to_device.len() > MAX_MESSAGES {
             return Err(ToDeviceError::TooMany);

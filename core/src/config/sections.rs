@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
+use ruma::{OwnedServerName, OwnedServerSigningKeyId, OwnedUserId, RoomVersionId, serde::Base64};
 use serde::Deserialize;
 
 use super::units::{Bind, Rate, Secret, Size, Span};
@@ -194,6 +194,20 @@ pub struct Federation {
     pub allow_private_addresses: bool,
     /// Servers that are asked for the keys of others.
     pub trusted_key_servers: Vec<OwnedServerName>,
+    /// Keys that this server signed with before, so that others can still check old events.
+    pub old_verify_keys: Vec<OldVerifyKey>,
+}
+
+/// A key that this server signs with no more.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct OldVerifyKey {
+    /// Its id, `ed25519:a_AbCd`.
+    pub id: OwnedServerSigningKeyId,
+    /// The public key in base64.
+    pub key: Base64,
+    /// When the server stopped to sign with it, in milliseconds since the Unix epoch.
+    pub expired_ts: i64,
 }
 
 impl Default for Federation {
@@ -203,6 +217,7 @@ impl Default for Federation {
             ca_file: None,
             allow_private_addresses: false,
             trusted_key_servers: Vec::new(),
+            old_verify_keys: Vec::new(),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hearth_store::{device_transaction, login_token, openid_token, report, uia_session};
+use hearth_store::{
+    device_transaction, inbound, login_token, openid_token, outbox, report, server_key, uia_session,
+};
 use sqlx::PgConnection;
 
 use super::{Pruner, before};
@@ -13,6 +15,16 @@ const TRANSACTIONS: Duration = Duration::from_hours(24);
 /// How long reports are kept.
 const REPORTS: Duration = Duration::from_hours(365 * 24);
 
+/// How long keys are kept of servers that do not answer any more, and what others said about theirs.
+const SERVER_KEYS: Duration = Duration::from_hours(365 * 24);
+const SERVER_KEY_ANSWERS: Duration = Duration::from_hours(90 * 24);
+
+/// How long it is remembered what other servers sent.
+const INBOUND: Duration = Duration::from_hours(24);
+
+/// How long messages wait for servers that do not take them.
+const OUTBOUND_MESSAGES: Duration = Duration::from_hours(30 * 24);
+
 /// A table whose rows go when they are old enough.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expiring {
@@ -21,15 +33,25 @@ pub(super) enum Expiring {
     LoginTokens,
     OpenidTokens,
     Reports,
+    ServerKeys,
+    ServerKeyAnswers,
+    InboundTransactions,
+    InboundMessages,
+    OutboundMessages,
 }
 
 impl Expiring {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::DeviceTransactions,
         Self::UiaSessions,
         Self::LoginTokens,
         Self::OpenidTokens,
         Self::Reports,
+        Self::ServerKeys,
+        Self::ServerKeyAnswers,
+        Self::InboundTransactions,
+        Self::InboundMessages,
+        Self::OutboundMessages,
     ];
 
     /// Deletes the oldest `limit` rows that are old enough at `now`. Gives how many.
@@ -42,6 +64,23 @@ impl Expiring {
             Self::LoginTokens => login_token::delete_expired(conn, now, limit).await,
             Self::OpenidTokens => openid_token::delete_expired(conn, now, limit).await,
             Self::Reports => report::delete_before(conn, before(now, REPORTS), limit).await,
+            Self::ServerKeys => {
+                server_key::delete_before(conn, before(now, SERVER_KEYS), limit).await
+            }
+            Self::ServerKeyAnswers => {
+                let before = before(now, SERVER_KEY_ANSWERS);
+                server_key::delete_answers_before(conn, before, limit).await
+            }
+            Self::InboundTransactions => {
+                inbound::delete_answers_before(conn, before(now, INBOUND), limit).await
+            }
+            Self::InboundMessages => {
+                inbound::delete_messages_before(conn, before(now, INBOUND), limit).await
+            }
+            Self::OutboundMessages => {
+                let before = before(now, OUTBOUND_MESSAGES);
+                outbox::delete_messages_before(conn, before, limit).await
+            }
         }
     }
 }

@@ -8,7 +8,10 @@ use hearth_core::{
 };
 use hearth_journal::{self as journal, Exchange, Journal, Pruner, StartError};
 use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
-use hearth_rooms::{Departures, Live, MemberProfiles, Rooms, peers::Alone};
+use hearth_rooms::{
+    Departures, Live, MemberProfiles, Peers, Residents, Rooms, directory::RemoteDirectory,
+    peers::Alone,
+};
 use hearth_store::intern::{Blocks, Interner};
 use hearth_users::{
     AccountData, Accounts, Ephemeral, Filters, Presence, Receipts, Reports, RoomTags, Sessions,
@@ -19,9 +22,35 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Parts;
+use crate::federation::Outside;
 
 /// Where background work is started, and when it ends.
 type Work<'a> = (&'a TaskTracker, &'a CancellationToken);
+
+/// Other servers, for those who ask them.
+pub(super) struct Neighbours {
+    peers: Arc<dyn Peers>,
+    residents: Arc<dyn Residents>,
+    pub(super) directory: Arc<dyn RemoteDirectory>,
+}
+
+impl Neighbours {
+    /// There are none without a way to them.
+    pub(super) fn new(outside: Option<&Outside>) -> Self {
+        match outside {
+            Some(Outside { others, .. }) => Self {
+                peers: Arc::new(others.clone()),
+                residents: Arc::new(others.clone()),
+                directory: Arc::new(others.clone()),
+            },
+            None => Self {
+                peers: Arc::new(Alone),
+                residents: Arc::new(Alone),
+                directory: Arc::new(Alone),
+            },
+        }
+    }
+}
 
 /// The services that all others stand on.
 pub(super) struct Ground {
@@ -36,7 +65,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) async fn start(parts: &Parts) -> Result<Self, StartError> {
+    pub(super) async fn start(parts: &Parts, others: &Neighbours) -> Result<Self, StartError> {
         let Parts {
             config,
             identity,
@@ -65,8 +94,8 @@ impl Ground {
             blocks,
             identity: Arc::clone(identity),
             clock: clock.clone(),
-            peers: Arc::new(Alone),
-            residents: Arc::new(Alone),
+            peers: Arc::clone(&others.peers),
+            residents: Arc::clone(&others.residents),
             tasks: tasks.clone(),
             occupancy: occupancy.clone(),
         });

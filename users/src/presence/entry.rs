@@ -16,6 +16,9 @@ const INACTIVE_AFTER: i64 = 60 * 1_000;
 /// After so long without a sync a user is offline, in milliseconds.
 const OFFLINE_AFTER: i64 = 60 * 1_000;
 
+/// After so long without news a user of another server is offline, in milliseconds.
+const SILENT_AFTER: i64 = 30 * 60 * 1_000;
+
 /// What others see of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -64,6 +67,8 @@ pub(super) struct Entry {
     pub deadline: Option<i64>,
     /// When other processes were last told.
     pub told: i64,
+    /// For users of other servers: whether it is currently active, as its server says.
+    abroad: Option<bool>,
 }
 
 impl Entry {
@@ -80,6 +85,7 @@ impl Entry {
             changed: 0,
             deadline: None,
             told: i64::MIN,
+            abroad: None,
         }
     }
 
@@ -130,6 +136,16 @@ impl Entry {
         self.seen = self.seen.max(now.saturating_sub(fact.seen_ago.max(0)));
     }
 
+    /// The server of the user says how it is.
+    pub(super) fn tell(&mut self, status: Status, now: i64) {
+        let ago = status.last_active_ago.unwrap_or_default().as_millis();
+        self.chosen = status.state;
+        self.status = status.status_msg;
+        self.active = now.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX));
+        self.seen = now;
+        self.abroad = Some(status.currently_active.unwrap_or(false));
+    }
+
     /// A client chose a state. To come online is to do something.
     pub(super) fn choose(&mut self, state: PresenceState, now: i64) {
         let comes = self.state_at(now) == PresenceState::Offline || self.chosen != state;
@@ -174,6 +190,10 @@ impl Entry {
 
     /// When what others see changes by itself.
     pub(super) fn next_deadline(&self, now: i64) -> Option<i64> {
+        if self.abroad.is_some() {
+            let silent = self.seen.saturating_add(SILENT_AFTER);
+            return (self.state_at(now) != PresenceState::Offline).then_some(silent);
+        }
         let online = self.state_at(now) == PresenceState::Online;
         let offline = self.state_at(now) == PresenceState::Offline;
         [
@@ -188,6 +208,12 @@ impl Entry {
     }
 
     fn state_at(&self, now: i64) -> PresenceState {
+        if self.abroad.is_some() {
+            return match now.saturating_sub(self.seen) < SILENT_AFTER {
+                true => self.chosen.clone(),
+                false => PresenceState::Offline,
+            };
+        }
         if self.syncs == 0 && now.saturating_sub(self.seen) >= OFFLINE_AFTER {
             return PresenceState::Offline;
         }
@@ -198,6 +224,7 @@ impl Entry {
     }
 
     fn is_active_at(&self, now: i64) -> bool {
-        now.saturating_sub(self.active) < INACTIVE_AFTER
+        self.abroad
+            .unwrap_or(now.saturating_sub(self.active) < INACTIVE_AFTER)
     }
 }

@@ -1,0 +1,208 @@
+//! Who makes a request (Server-Server API, "Request Authentication").
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hearth_core::{Clock, Identity};
+use http::{Method, Uri, header};
+use ruma::{
+    OwnedServerName, ServerName, SigningKeyAlgorithm, api::federation::authentication::XMatrix,
+    serde::Base64, signatures::verify_canonical_json_bytes,
+};
+use serde_json::Value;
+
+use crate::keys::{KeyError, Keys, Wanted};
+
+/// Checks the signatures of requests.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    keys: Keys,
+    identity: Arc<Identity>,
+    clock: Clock,
+}
+
+/// What the `Authorization` header of a request claims, which is not checked yet.
+#[derive(Clone, Debug)]
+pub struct Claim(XMatrix);
+
+/// Why a request is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    /// There is no signature.
+    #[error("the request is not signed")]
+    Missing,
+    /// The header cannot be read.
+    #[error("the authorization header is malformed: {0}")]
+    Malformed(String),
+    /// It is meant for another server.
+    #[error("the request is meant for another server")]
+    OtherDestination,
+    /// It claims to come from us.
+    #[error("this server makes no requests to itself")]
+    Ourselves,
+    /// The key is not known, or not valid any more.
+    #[error("the key that signed the request cannot be had")]
+    UnknownKey,
+    /// The body is no JSON.
+    #[error("the body is malformed: {0}")]
+    Body(#[from] serde_json::Error),
+    /// The signature is wrong.
+    #[error("the signature is wrong")]
+    WrongSignature,
+    /// Keys could not be read.
+    #[error("the signature could not be checked")]
+    Keys(#[from] KeyError),
+}
+
+impl Claim {
+    /// Reads the header.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError::Missing`], [`AuthenticationError::Malformed`].
+    pub fn read(headers: &http::HeaderMap) -> Result<Self, AuthenticationError> {
+        // A request may be signed with several keys, each in a header of its own; one is enough.
+        let value = headers.get(header::AUTHORIZATION);
+        let value = value.ok_or(AuthenticationError::Missing)?;
+        XMatrix::try_from(value)
+            .map(Self)
+            .map_err(|error| AuthenticationError::Malformed(error.to_string()))
+    }
+
+    /// Who claims to make the request.
+    #[must_use]
+    pub fn origin(&self) -> &ServerName {
+        &self.0.origin
+    }
+}
+
+impl Authenticator {
+    /// Checks requests to `identity`.
+    #[must_use]
+    pub fn new(keys: Keys, identity: Arc<Identity>, clock: Clock) -> Self {
+        Self {
+            keys,
+            identity,
+            clock,
+        }
+    }
+
+    /// Checks that the server that `claim` names made a request; returns its name. The key must be in use now.
+    ///
+    /// # Errors
+    ///
+    /// See [`AuthenticationError`].
+    pub async fn check(
+        &self,
+        claim: &Claim,
+        request: Content<'_>,
+    ) -> Result<OwnedServerName, AuthenticationError> {
+        let Claim(header) = claim;
+        let own = &self.identity.server_name;
+        if header.destination.as_ref().is_some_and(|name| name != own) {
+            return Err(AuthenticationError::OtherDestination);
+        }
+        if header.origin == *own {
+            return Err(AuthenticationError::Ourselves);
+        }
+        if header.key.algorithm() != SigningKeyAlgorithm::Ed25519 {
+            return Err(AuthenticationError::UnknownKey);
+        }
+        let signed = request.signed(&header.origin, own)?;
+        let key = self.key(header).await?;
+        verify_canonical_json_bytes(
+            &SigningKeyAlgorithm::Ed25519,
+            key.as_bytes(),
+            header.sig.as_bytes(),
+            signed.as_bytes(),
+        )
+        .map_err(|_| AuthenticationError::WrongSignature)?;
+        Ok(header.origin.clone())
+    }
+
+    async fn key(&self, header: &XMatrix) -> Result<Base64, AuthenticationError> {
+        let wanted = Wanted {
+            server: header.origin.clone(),
+            key_id: header.key.clone(),
+            at: Some(self.clock.millis()),
+        };
+        let mut keys = self.keys.find(&[wanted]).await?;
+        let mut keys = keys.remove(header.origin.as_str()).unwrap_or_default();
+        keys.remove(header.key.as_str())
+            .ok_or(AuthenticationError::UnknownKey)
+    }
+}
+
+/// What of a request is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The address.
+    pub uri: &'a Uri,
+    /// The body as it came.
+    pub body: &'a [u8],
+}
+
+impl Content<'_> {
+    /// The text that the origin signed.
+    ///
+    /// Numbers stay as they are: a transaction may hold events that are no canonical JSON, which are refused one by one.
+    ///
+    /// # Errors
+    ///
+    /// When the body is no JSON.
+    pub fn signed(
+        &self,
+        origin: &ServerName,
+        destination: &ServerName,
+    ) -> Result<String, serde_json::Error> {
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut object = BTreeMap::from([
+            ("destination", Value::from(destination.as_str())),
+            ("method", Value::from(self.method.as_str())),
+            ("origin", Value::from(origin.as_str())),
+            ("uri", Value::from(path)),
+        ]);
+        if !self.body.is_empty() {
+            object.insert("content", serde_json::from_slice(self.body)?);
+        }
+        serde_json::to_string(&object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::server_name;
+
+    use super::*;
+
+    #[test]
+    fn what_is_signed_is_sorted_and_without_spaces() {
+        let content = Content {
+            method: &Method::PUT,
+            uri: &Uri::from_static("/_matrix/federation/v1/send/1?a=%20b"),
+            body: "{ \"b\": [1.5, {\"z\": null, \"a\": \"\\u00e9\\n\"}], \"a\": true }".as_bytes(),
+        };
+
+        let signed = content.signed(server_name!("o.example"), server_name!("d.example"));
+
+        assert_eq!(
+            signed.unwrap(),
+            r#"{"content":{"a":true,"b":[1.5,{"a":"é\n","z":null}]},"destination":"d.example","method":"PUT","origin":"o.example","uri":"/_matrix/federation/v1/send/1?a=%20b"}"#
+        );
+    }
+
+    #[test]
+    fn endless_nesting_is_no_content() {
+        let body = "[".repeat(100_000);
+        let content = Content {
+            method: &Method::PUT,
+            uri: &Uri::from_static("/"),
+            body: body.as_bytes(),
+        };
+
+        let signed = content.signed(server_name!("o.example"), server_name!("d.example"));
+
+        assert!(signed.is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! Opening connections to other servers.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use ruma::ServerName;
+use rustls::pki_types;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::discovery::{
+    address::Reach,
+    dns::{Dns, Target},
+};
+
+/// How long one address may take to accept a connection.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long it may take altogether until a connection is open and its certificate checked.
+const CONNECT_LIMIT: Duration = Duration::from_secs(12);
+
+/// The port of servers that name none.
+const FEDERATION_PORT: u16 = 8448;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Requests between servers: the authority of a request is what discovery says belongs into its `Host` header. It
+    /// says as well where the server is: the port, or else the SRV records of the host, or else port 8448.
+    Federation,
+    /// Requests to a web server: for well-known files.
+    Web,
+}
+
+/// Opens connections.
+#[derive(Clone)]
+pub struct Connector(Arc<Inner>);
+
+struct Inner {
+    purpose: Purpose,
+    reach: Reach,
+    dns: Dns,
+    tls: TlsConnector,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("purpose", &self.0.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// Connections for `purpose` to hosts within `reach`.
+    #[must_use]
+    pub fn new(purpose: Purpose, reach: Reach, dns: Dns, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self(Arc::new(Inner {
+            purpose,
+            reach,
+            dns,
+            tls: TlsConnector::from(tls),
+        }))
+    }
+
+    async fn open(self, uri: Uri) -> io::Result<TokioIo<Stream>> {
+        let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
+        let name = <&ServerName>::try_from(authority.as_str()).map_err(io::Error::other)?;
+        let opening = async {
+            let stream = self.reach_server(name).await?;
+            stream.set_nodelay(true)?;
+            let host = name.host().trim_matches(['[', ']']).to_owned();
+            // For an address the certificate must be for that address, and no name is sent.
+            let host = pki_types::ServerName::try_from(host).map_err(io::Error::other)?;
+            self.0.tls.connect(host, stream).await
+        };
+        match timeout(CONNECT_LIMIT, opening).await {
+            Ok(stream) => stream.map(|stream| TokioIo::new(Stream(stream))),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn reach_server(&self, name: &ServerName) -> io::Result<TcpStream> {
+        let host = name.host();
+        let default = match self.0.purpose {
+            Purpose::Federation => FEDERATION_PORT,
+            Purpose::Web => 443,
+        };
+        if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return self.dial(&[address], name.port().unwrap_or(default)).await;
+        }
+        if let Some(port) = name.port() {
+            return self.dial_host(host, port).await;
+        }
+        let targets = match self.0.purpose {
+            Purpose::Federation => self.0.dns.matrix_service(host).await,
+            Purpose::Web => Vec::new(),
+        };
+        let mut failure = None;
+        for Target { host, port } in &targets {
+            match self.dial_host(host, *port).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => self.dial_host(host, default).await,
+        }
+    }
+
+    async fn dial_host(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let addresses = self.0.dns.addresses(host).await?;
+        self.dial(&addresses, port).await
+    }
+
+    /// Opens a connection to the first address that accepts one.
+    ///
+    /// Addresses are judged here, after the name was resolved and right before they are used, so that no answer of the
+    /// DNS leads into the own network.
+    async fn dial(&self, addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+        let mut failure = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            if !self.0.reach.allows(*address) {
+                failure = io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "the address is not on the internet",
+                );
+                continue;
+            }
+            let connecting = TcpStream::connect(SocketAddr::new(*address, port));
+            match timeout(ADDRESS_LIMIT, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().open(uri))
+    }
+}
+
+/// An encrypted connection.
+#[derive(Debug)]
+pub struct Stream(TlsStream<TcpStream>);
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        let (_, session) = self.0.get_ref();
+        if session.alpn_protocol() == Some(b"h2") {
+            Connected::new().negotiated_h2()
+        } else {
+            Connected::new()
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

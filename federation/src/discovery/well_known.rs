@@ -1,0 +1,185 @@
+//! `/.well-known/matrix/server` of other hosts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::{
+    client::legacy::{Client, Error},
+    rt::{TokioExecutor, TokioTimer},
+};
+use ruma::{OwnedServerName, ServerName};
+use serde::Deserialize;
+
+use super::{Tls, address::Reach, dns::Dns};
+use crate::connect::{Connector, Purpose};
+
+/// How many redirects are followed.
+const MOST_REDIRECTS: usize = 5;
+
+/// The largest file that is read.
+const LARGEST: usize = 64 * 1024;
+
+/// How long everything may take.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a file is kept that does not say it, and the shortest and the longest time otherwise.
+const DEFAULT_LIFETIME: Duration = Duration::from_hours(24);
+const SHORTEST_LIFETIME: Duration = Duration::from_mins(5);
+const LONGEST_LIFETIME: Duration = Duration::from_hours(48);
+
+/// Reads well-known files.
+#[derive(Clone, Debug)]
+pub(crate) struct WellKnown {
+    http: Client<Connector, Empty<Bytes>>,
+}
+
+/// Why there is no well-known file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WellKnownError {
+    #[error("the host cannot be reached: {0}")]
+    Unreachable(#[from] Error),
+    #[error("it took too long")]
+    TooLong,
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    #[error("the redirect leads nowhere")]
+    Redirect,
+    #[error("the file is too large or ends early")]
+    Body,
+    #[error("the file is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(rename = "m.server")]
+    server: OwnedServerName,
+}
+
+impl WellKnown {
+    pub(crate) fn new(reach: Reach, dns: Dns, tls: Tls) -> Self {
+        let connector = Connector::new(Purpose::Web, reach, dns, tls);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        Self { http }
+    }
+
+    /// Reads the file of a host, and how long it may be kept.
+    pub(crate) async fn fetch(
+        &self,
+        host: &ServerName,
+    ) -> Result<(OwnedServerName, Duration), WellKnownError> {
+        match tokio::time::timeout(TIME_LIMIT, self.follow(host)).await {
+            Ok(found) => found,
+            Err(_) => Err(WellKnownError::TooLong),
+        }
+    }
+
+    async fn follow(
+        &self,
+        host: &ServerName,
+    ) -> Result<(OwnedServerName, Duration), WellKnownError> {
+        let mut uri: Uri = format!("https://{host}/.well-known/matrix/server")
+            .parse()
+            .map_err(|_| WellKnownError::Redirect)?;
+        for _ in 0..=MOST_REDIRECTS {
+            let request = Request::get(uri.clone())
+                .header(header::USER_AGENT, crate::USER_AGENT)
+                .body(Empty::new())
+                .map_err(|_| WellKnownError::Redirect)?;
+            let response = self.http.request(request).await?;
+            let status = response.status();
+            if status.is_redirection() {
+                uri = redirect(&uri, response.headers()).ok_or(WellKnownError::Redirect)?;
+                continue;
+            }
+            if status != StatusCode::OK {
+                return Err(WellKnownError::Status(status));
+            }
+            let lifetime = lifetime(response.headers());
+            let body = Limited::new(response.into_body(), LARGEST).collect().await;
+            let body = body.map_err(|_| WellKnownError::Body)?.to_bytes();
+            let file: File = serde_json::from_slice(&body)?;
+            return Ok((file.server, lifetime));
+        }
+        Err(WellKnownError::Redirect)
+    }
+}
+
+/// Where a redirect leads: an absolute `https` address, or a path on the same host.
+fn redirect(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
+    let uri: Uri = location.parse().ok()?;
+    match uri.scheme_str() {
+        Some("https") => Some(uri),
+        None if location.starts_with("//") => format!("https:{location}").parse().ok(),
+        None if location.starts_with('/') => format!("https://{}{location}", from.authority()?)
+            .parse()
+            .ok(),
+        Some(_) | None => None,
+    }
+}
+
+/// How long an answer may be kept, by its `Cache-Control`.
+fn lifetime(headers: &HeaderMap) -> Duration {
+    let values = headers.get_all(header::CACHE_CONTROL);
+    let directives = values.iter().filter_map(|value| value.to_str().ok());
+    for directive in directives.flat_map(|value| value.split(',')).map(str::trim) {
+        if directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache")
+        {
+            return SHORTEST_LIFETIME;
+        }
+        let Some((name, value)) = directive.split_once('=') else {
+            continue;
+        };
+        if name.trim().eq_ignore_ascii_case("max-age")
+            && let Ok(seconds) = value.trim().trim_matches('"').parse()
+        {
+            return Duration::from_secs(seconds).clamp(SHORTEST_LIFETIME, LONGEST_LIFETIME);
+        }
+    }
+    DEFAULT_LIFETIME
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn kept(value: &'static str) -> Duration {
+        let value = HeaderValue::from_static(value);
+        lifetime(&HeaderMap::from_iter([(header::CACHE_CONTROL, value)]))
+    }
+
+    #[test]
+    fn a_file_is_kept_as_long_as_it_says_within_limits() {
+        assert_eq!(kept("public, max-age=3600"), Duration::from_hours(1));
+        assert_eq!(kept("max-age=1"), SHORTEST_LIFETIME);
+        assert_eq!(kept("max-age=99999999"), LONGEST_LIFETIME);
+        assert_eq!(kept("no-store"), SHORTEST_LIFETIME);
+        assert_eq!(kept("max-age=-1"), DEFAULT_LIFETIME);
+        assert_eq!(lifetime(&HeaderMap::new()), DEFAULT_LIFETIME);
+    }
+
+    #[test]
+    fn redirects_stay_encrypted() {
+        let from = Uri::from_static("https://a.example/x");
+        let to = |location: &'static str| {
+            let value = HeaderValue::from_static(location);
+            let headers = HeaderMap::from_iter([(header::LOCATION, value)]);
+            redirect(&from, &headers).map(|uri| uri.to_string())
+        };
+
+        assert_eq!(to("/y").as_deref(), Some("https://a.example/y"));
+        assert_eq!(
+            to("https://b.example/").as_deref(),
+            Some("https://b.example/")
+        );
+        assert_eq!(to("http://b.example/"), None);
+    }
+}

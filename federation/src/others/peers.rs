@@ -1,0 +1,193 @@
+//! What rooms ask of other servers about events.
+
+use futures_util::future::BoxFuture;
+use hearth_rooms::peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, StateIds};
+use ruma::{
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UInt,
+    api::federation::{
+        authorization::get_event_authorization::v1 as get_event_auth,
+        backfill::get_backfill::v1 as get_backfill,
+        event::{
+            get_event::v1 as get_event, get_missing_events::v1 as get_missing_events,
+            get_room_state::v1 as get_room_state, get_room_state_ids::v1 as get_room_state_ids,
+        },
+        policy::sign_event::v1 as sign_event,
+    },
+    serde::Base64,
+    signatures::PublicKeyMap,
+};
+use serde_json::value::RawValue;
+
+use super::{Others, remote};
+use crate::{
+    client::{Bounds, RequestError},
+    keys::Wanted,
+};
+
+/// The key with which policy servers sign.
+const POLICY_KEY: &str = "ed25519:policy_server";
+
+type Events = Result<Vec<Box<RawValue>>, RemoteError>;
+
+impl Peers for Others {
+    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, PublicKeyMap> {
+        Box::pin(async move {
+            let wanted: Vec<Wanted> = wanted.iter().filter_map(to_wanted).collect();
+            self.keys.find(&wanted).await.unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "keys could not be read"
+                );
+                PublicKeyMap::new()
+            })
+        })
+    }
+
+    fn missing_events<'a>(
+        &'a self,
+        from: &'a ServerName,
+        wanted: &'a MissingEvents,
+    ) -> BoxFuture<'a, Events> {
+        Box::pin(async move {
+            let mut request = get_missing_events::Request::new(
+                wanted.room_id.clone(),
+                wanted.earliest.clone(),
+                wanted.latest.clone(),
+            );
+            request.limit = wanted.limit.into();
+            request.min_depth = UInt::try_from(wanted.min_depth).unwrap_or_default();
+            let response = self.client.send(from, request, Bounds::LARGE).await;
+            let mut events = response.map_err(|error| remote(&error))?.events;
+            events.truncate(usize::try_from(wanted.limit).unwrap_or(usize::MAX));
+            Ok(events)
+        })
+    }
+
+    fn event<'a>(
+        &'a self,
+        from: &'a ServerName,
+        event_id: &'a EventId,
+    ) -> BoxFuture<'a, Result<Box<RawValue>, RemoteError>> {
+        Box::pin(async move {
+            let request = get_event::Request::new(event_id.to_owned());
+            let response = self.client.send(from, request, Bounds::SMALL).await;
+            Ok(response.map_err(|error| remote(&error))?.pdu)
+        })
+    }
+
+    fn state_ids<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> BoxFuture<'a, Result<StateIds, RemoteError>> {
+        Box::pin(async move {
+            let request = get_room_state_ids::Request::new(event_id.to_owned(), room_id.to_owned());
+            let response = self.client.send(from, request, Bounds::LARGE).await;
+            let response = response.map_err(|error| remote(&error))?;
+            Ok(StateIds {
+                state: response.pdu_ids,
+                auth_chain: response.auth_chain_ids,
+            })
+        })
+    }
+
+    fn state<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> BoxFuture<'a, Events> {
+        Box::pin(async move {
+            let request = get_room_state::Request::new(event_id.to_owned(), room_id.to_owned());
+            let response = self.client.send(from, request, Bounds::ROOM).await;
+            let response = response.map_err(|error| remote(&error))?;
+            let mut events = response.pdus;
+            events.extend(response.auth_chain);
+            Ok(events)
+        })
+    }
+
+    fn event_auth<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        event_id: &'a EventId,
+    ) -> BoxFuture<'a, Events> {
+        Box::pin(async move {
+            let request = get_event_auth::Request::new(room_id.to_owned(), event_id.to_owned());
+            let response = self.client.send(from, request, Bounds::LARGE).await;
+            Ok(response.map_err(|error| remote(&error))?.auth_chain)
+        })
+    }
+
+    fn backfill<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        event_ids: &'a [OwnedEventId],
+        limit: u32,
+    ) -> BoxFuture<'a, Events> {
+        Box::pin(async move {
+            let events = event_ids.to_vec();
+            let request = get_backfill::Request::new(room_id.to_owned(), events, limit.into());
+            let response = self.client.send(from, request, Bounds::LARGE).await;
+            let mut events = response.map_err(|error| remote(&error))?.pdus;
+            events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            Ok(events)
+        })
+    }
+
+    fn policy_signature<'a>(
+        &'a self,
+        policy_server: &'a ServerName,
+        pdu: &'a RawValue,
+    ) -> BoxFuture<'a, Result<Base64, PolicyError>> {
+        Box::pin(async move {
+            let request = sign_event::Request::new(pdu.to_owned());
+            let response = self.client.send(policy_server, request, Bounds::SMALL);
+            let response = response.await.map_err(policy)?;
+            let signatures = response.signatures.get(policy_server);
+            let signature = signatures.and_then(|keys| {
+                keys.iter()
+                    .find(|(key, _)| key.as_str() == POLICY_KEY)
+                    .and_then(|(_, signature)| Base64::parse(signature).ok())
+            });
+            signature.ok_or(PolicyError::Unreachable)
+        })
+    }
+}
+
+fn to_wanted(signer: &Signer) -> Option<Wanted> {
+    Some(Wanted {
+        server: signer.server.clone(),
+        key_id: signer.key_id.as_str().try_into().ok()?,
+        at: signer
+            .at
+            .map(|MilliSecondsSinceUnixEpoch(at)| i64::from(at)),
+    })
+}
+
+fn policy(error: RequestError) -> PolicyError {
+    match error {
+        RequestError::Refused {
+            status,
+            kind,
+            message,
+        } if status.is_client_error() => PolicyError::Refused {
+            status: status.as_u16(),
+            errcode: kind.map_or_else(
+                || "M_FORBIDDEN".to_owned(),
+                |kind| kind.errcode().to_string(),
+            ),
+            message,
+        },
+        RequestError::Refused { .. }
+        | RequestError::Ourselves
+        | RequestError::BadRequest(_)
+        | RequestError::Unreachable(_)
+        | RequestError::TooLong
+        | RequestError::TooLarge
+        | RequestError::Malformed(_) => PolicyError::Unreachable,
+    }
+}

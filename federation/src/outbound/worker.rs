@@ -1,0 +1,265 @@
+//! Sending to one server.
+
+use std::time::Duration;
+
+use hearth_core::{DestinationNid, EventNid, RoomNid};
+use hearth_store::{destination, outbox};
+use ruma::{OwnedServerName, ServerName};
+
+use super::{Outbound, fanout::WAITING, transaction::Transaction};
+use crate::client::{Bounds, RequestError};
+
+/// How many events, and short-lived messages, a transaction has at the most.
+const MOST_EVENTS: usize = 50;
+const MOST_EDUS: usize = 100;
+
+/// Of how many rooms events are looked at: one of each fills a transaction.
+const MOST_ROOMS: i64 = 50;
+
+/// How many of these are messages to devices, so that others have a chance.
+const MOST_MESSAGES: i64 = 50;
+
+/// When a server that failed is tried again: twice as late each time.
+const SHORTEST_DELAY: Duration = Duration::from_secs(5);
+const LONGEST_DELAY: Duration = Duration::from_hours(24);
+
+/// How a worker ends.
+enum End {
+    /// Everything was sent.
+    Done,
+    /// The server does not take it now.
+    Failed,
+}
+
+/// What goes into one transaction.
+#[derive(Default)]
+struct Load {
+    rooms: Vec<RoomNid>,
+    events: Vec<EventNid>,
+    messages: Vec<i64>,
+    transaction: Transaction,
+}
+
+impl Outbound {
+    /// Sends what waits for a server, until there is nothing more or it fails.
+    pub(super) async fn work(self, nid: DestinationNid, server: OwnedServerName) {
+        let stop = self.0.parts.stop.clone();
+        loop {
+            self.0.registry.begin(nid);
+            let outcome = tokio::select! {
+                () = stop.cancelled() => return,
+                outcome = self.send_all(nid, &server) => outcome,
+            };
+            match outcome {
+                Ok(End::Done) => {
+                    if !self.0.registry.rest(nid) {
+                        return;
+                    }
+                }
+                Ok(End::Failed) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        %server,
+                        error = &error as &dyn std::error::Error,
+                        "what waits for a server could not be read"
+                    );
+                    let retry_ts = self.0.parts.clock.millis() + delay(0);
+                    self.0.failing.insert(nid, retry_ts);
+                    break;
+                }
+            }
+        }
+        self.0.registry.end(nid);
+        self.0.retry.notify_one();
+    }
+
+    async fn send_all(&self, nid: DestinationNid, server: &ServerName) -> sqlx::Result<End> {
+        let mut conn = self.0.parts.pool.acquire().await?;
+        let stored = destination::find(&mut conn, nid).await?;
+        drop(conn);
+        let failures = stored.as_ref().map_or(0, |stored| stored.failures);
+        let retry_ts = stored.map_or(0, |stored| stored.retry_ts);
+        if failures > 0 && retry_ts > self.0.parts.clock.millis() {
+            self.0.failing.insert(nid, retry_ts);
+            return Ok(End::Failed);
+        }
+        let turn = if failures > 0 {
+            self.0.failing_at_once.acquire().await
+        } else {
+            self.0.healthy_at_once.acquire().await
+        };
+        let _turn = turn.expect("never closed");
+        let mut failures = failures;
+        while self.0.lead.is_ours() {
+            let load = self.load(nid).await?;
+            if load.transaction.is_empty() {
+                break;
+            }
+            match self.deliver(server, &load.transaction).await {
+                Ok(()) => {}
+                Err(error) => {
+                    self.fail(nid, failures, server, &error).await?;
+                    return Ok(End::Failed);
+                }
+            }
+            self.strike_out(nid, &load, failures).await?;
+            failures = 0;
+        }
+        Ok(End::Done)
+    }
+
+    /// Puts together what is sent next: events first, then messages to devices, then what is short-lived.
+    async fn load(&self, nid: DestinationNid) -> sqlx::Result<Load> {
+        let mut conn = self.0.parts.pool.acquire().await?;
+        let waiting = outbox::list(&mut conn, nid, MOST_ROOMS).await?;
+        let messages = outbox::list_messages(&mut conn, nid, MOST_MESSAGES).await?;
+        drop(conn);
+        let mut load = Load::default();
+        for room in waiting {
+            let space = MOST_EVENTS - load.events.len();
+            if space == 0 {
+                break;
+            }
+            load.rooms.push(room.room);
+            load.events.extend(room.events.into_iter().take(space));
+        }
+        let stored = self.0.parts.rooms.events().map(load.events.clone()).await?;
+        for event in load.events.iter().filter_map(|event| stored.get(event)) {
+            load.transaction.add_event(&event.pdu);
+        }
+        for message in messages {
+            load.messages.push(message.nid);
+            load.transaction
+                .add_message(&message.edu, message.created_ts);
+        }
+        let space = MOST_EDUS - load.messages.len();
+        for edu in self.0.registry.take(nid, space) {
+            load.transaction.add_edu(&edu);
+        }
+        Ok(load)
+    }
+
+    /// Sends a transaction. One that the server understood and does not like is as good as sent: it would not like it the
+    /// next time either.
+    async fn deliver(
+        &self,
+        server: &ServerName,
+        transaction: &Transaction,
+    ) -> Result<(), RequestError> {
+        let now = self.0.parts.clock.now();
+        let request = transaction.request(&self.0.parts.identity.server_name, now);
+        let sent = self
+            .0
+            .parts
+            .client
+            .send(server, request, Bounds::TRANSACTION);
+        match sent.await {
+            Ok(response) => {
+                for (event_id, outcome) in &response.pdus {
+                    if let Err(error) = outcome {
+                        tracing::debug!(%server, %event_id, "an event was not taken: {error}");
+                    }
+                }
+                Ok(())
+            }
+            Err(error) if is_final(&error) => {
+                tracing::warn!(%server, "a transaction was refused: {error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn strike_out(
+        &self,
+        nid: DestinationNid,
+        load: &Load,
+        failures: i32,
+    ) -> sqlx::Result<()> {
+        let mut tx = self.0.parts.pool.begin().await?;
+        if !load.events.is_empty() {
+            outbox::update_delivered(&mut tx, nid, &load.rooms, &load.events).await?;
+            outbox::delete_empty(&mut tx, nid, &load.rooms).await?;
+        }
+        if !load.messages.is_empty() {
+            outbox::delete_messages(&mut tx, &load.messages).await?;
+        }
+        if failures > 0 {
+            destination::update_reached(&mut tx, nid).await?;
+        }
+        tx.commit().await?;
+        self.0.failing.invalidate(&nid);
+        Ok(())
+    }
+
+    async fn fail(
+        &self,
+        nid: DestinationNid,
+        failures: i32,
+        server: &ServerName,
+        error: &RequestError,
+    ) -> sqlx::Result<()> {
+        tracing::info!(%server, failures = failures + 1, "sending failed: {error}");
+        let retry_ts = self.0.parts.clock.millis() + delay(failures);
+        self.0.failing.insert(nid, retry_ts);
+        let mut tx = self.0.parts.pool.begin().await?;
+        destination::update_failed(&mut tx, nid, retry_ts).await?;
+        outbox::update_shortened(&mut tx, nid, WAITING.failing).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Whether the server will say the same next time.
+fn is_final(error: &RequestError) -> bool {
+    match error {
+        RequestError::Refused { status, .. } => {
+            status.is_client_error() && ![401, 404, 408, 429].contains(&status.as_u16())
+        }
+        RequestError::Ourselves | RequestError::BadRequest(_) => true,
+        RequestError::Unreachable(_)
+        | RequestError::TooLong
+        | RequestError::TooLarge
+        | RequestError::Malformed(_) => false,
+    }
+}
+
+/// How long a server is left alone that failed `failures` times before, in milliseconds, give or take a fifth.
+fn delay(failures: i32) -> i64 {
+    let doubled = SHORTEST_DELAY.saturating_mul(1 << failures.clamp(0, 20));
+    let delay = doubled
+        .min(LONGEST_DELAY)
+        .mul_f64(rand::random_range(0.8..1.2));
+    i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_left_alone_twice_as_long_each_time() {
+        assert!((4_000..=6_000).contains(&delay(0)));
+        assert!((8_000..=12_000).contains(&delay(1)));
+        assert!((16_000..=24_000).contains(&delay(2)));
+        let day = 24 * 60 * 60 * 1_000;
+        assert!((day / 5 * 4..=day / 5 * 6).contains(&delay(1_000)));
+    }
+
+    #[test]
+    fn only_what_may_change_is_tried_again() {
+        let refused = |status| RequestError::Refused {
+            status: StatusCode::from_u16(status).unwrap(),
+            kind: None,
+            message: String::new(),
+        };
+
+        assert!(is_final(&refused(400)));
+        assert!(is_final(&refused(403)));
+        assert!(!is_final(&refused(429)));
+        assert!(!is_final(&refused(502)));
+        assert!(!is_final(&RequestError::TooLong));
+    }
+}

@@ -1,0 +1,208 @@
+//! `/_matrix/federation/v1/send`: what other servers send.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::{
+    chat::ids,
+    peer::{Joined, Peer},
+    server::{TestServer, User},
+};
+
+/// A server, a user in a room, and a peer that has joined it.
+struct Scene {
+    server: TestServer,
+    alice: User,
+    peer: Peer,
+    joined: Joined,
+}
+
+impl Scene {
+    async fn new(pool: PgPool) -> Self {
+        let server = TestServer::new(pool.clone()).await;
+        let alice = server.register("alice").await;
+        let room = server.public_room(&alice).await;
+        let peer = Peer::known(&pool, &server, "peer.example").await;
+        let joined = peer.join(&server, &room, "bob").await;
+        Self {
+            server,
+            alice,
+            peer,
+            joined,
+        }
+    }
+
+    async fn send(&self, txn_id: &str, pdus: Vec<Value>, edus: Vec<Value>) -> (StatusCode, Value) {
+        self.peer.transact(&self.server, txn_id, (pdus, edus)).await
+    }
+
+    async fn timeline(&self) -> Value {
+        let room = &self.joined.room_id;
+        let (_, page) = self
+            .server
+            .messages(&self.alice, room, "dir=b&limit=50")
+            .await;
+        page["chunk"].clone()
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_message_arrives_once_however_often_it_is_sent(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let (event_id, event) = scene.peer.message(&scene.joined, "hello");
+
+    let (status, first) = scene.send("1", vec![event.clone()], vec![]).await;
+    let (_, repeated) = scene.send("1", vec![event.clone()], vec![]).await;
+    let (_, again) = scene.send("2", vec![event], vec![]).await;
+
+    assert_eq!(status, StatusCode::OK, "{first}");
+    let taken = json!({ "pdus": { (event_id.as_str()): {} } });
+    assert_eq!((&first, &repeated, &again), (&taken, &taken, &taken));
+    let timeline = scene.timeline().await;
+    let count = ids(&timeline).iter().filter(|id| **id == event_id).count();
+    assert_eq!(count, 1);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_bad_event_does_not_harm_the_others(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let (good_id, good) = scene.peer.message(&scene.joined, "hello");
+    let (forged_id, mut forged) = scene.peer.message(&scene.joined, "forged");
+    forged["signatures"]["peer.example"]["ed25519:x"] = json!("AAAA");
+    let signatures = forged["signatures"]["peer.example"]
+        .as_object_mut()
+        .unwrap();
+    signatures.retain(|key, _| key == "ed25519:x");
+    let (_, mut with_float) = scene.peer.message(&scene.joined, "float");
+    with_float["content"]["x"] = json!(1.5);
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let (_, mut endless) = scene.peer.message(&scene.joined, "deep");
+    endless["content"]["x"] = serde_json::from_str(&deep).unwrap();
+
+    let pdus = vec![
+        json!({}),
+        json!({ "room_id": "!unknown:peer.example" }),
+        with_float,
+        forged,
+        good,
+    ];
+    let (status, answer) = scene.send("1", pdus, vec![json!({}), json!(5)]).await;
+
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["pdus"][&good_id], json!({}));
+    assert!(answer["pdus"][&forged_id]["error"].is_string(), "{answer}");
+    let timeline = scene.timeline().await;
+    assert!(ids(&timeline).contains(&good_id.as_str()));
+    assert!(!ids(&timeline).contains(&forged_id.as_str()));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_transaction_has_a_bounded_size(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+
+    let (events, _) = scene.send("1", vec![json!({}); 51], vec![]).await;
+    let (others, body) = scene.send("2", vec![], vec![json!({}); 101]).await;
+
+    assert_eq!(events, StatusCode::BAD_REQUEST);
+    assert_eq!(others, StatusCode::BAD_REQUEST);
+    assert_eq!(body["errcode"], "M_TOO_LARGE");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_server_cannot_send_for_another(pool: PgPool) {
+    let scene = Scene::new(pool.clone()).await;
+    let other = Peer {
+        name: ruma::server_name!("other.example").to_owned(),
+        ..Peer::known(&pool, &scene.server, "other.example").await
+    };
+    let body = json!({ "origin": "peer.example", "origin_server_ts": 1, "pdus": [] });
+
+    let (status, body) = other
+        .send(
+            &scene.server,
+            http::Method::PUT,
+            "/_matrix/federation/v1/send/1",
+            body,
+        )
+        .await;
+
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_server_speaks_for_its_own_users_only(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let typing = |user_id: &str| {
+        json!({ "edu_type": "m.typing", "content": {
+            "room_id": scene.joined.room_id, "user_id": user_id, "typing": true,
+        }})
+    };
+    let unknown = json!({ "edu_type": "x.tea", "content": { "cups": 2 } });
+
+    let edus = vec![
+        unknown,
+        typing(&scene.alice.id),
+        typing("@nobody:peer.example"),
+        typing(&scene.joined.user_id),
+    ];
+    let (status, _) = scene.send("1", vec![], edus).await;
+
+    assert_eq!(status, StatusCode::OK);
+    let (_, response) = scene.server.get(&scene.alice, "/sync").await;
+    let events = &response["rooms"]["join"][&scene.joined.room_id]["ephemeral"]["events"];
+    let typing = events.as_array().unwrap();
+    let typing: Vec<&Value> = typing
+        .iter()
+        .filter(|event| event["type"] == "m.typing")
+        .collect();
+    assert_eq!(typing.len(), 1);
+    assert_eq!(
+        typing[0]["content"]["user_ids"],
+        json!([scene.joined.user_id])
+    );
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_message_to_devices_arrives_once(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let message = json!({ "edu_type": "m.direct_to_device", "content": {
+        "sender": scene.joined.user_id, "type": "x.tea", "message_id": "m1",
+        "messages": { (scene.alice.id.as_str()): { "*": { "cups": 2 } } },
+    }});
+
+    scene.send("1", vec![], vec![message.clone()]).await;
+    scene.send("2", vec![], vec![message]).await;
+
+    let (_, response) = scene.server.get(&scene.alice, "/sync").await;
+    let events = response["to_device"]["events"].as_array().unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["content"], json!({ "cups": 2 }));
+    assert_eq!(events[0]["sender"], scene.joined.user_id);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_server_that_a_room_excludes_is_not_heard(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let path = format!("/rooms/{}/state/m.room.server_acl", scene.joined.room_id);
+    let acl = json!({ "allow": ["*"], "deny": ["peer.example"] });
+    scene.server.put(&scene.alice, &path, acl).await;
+    let (event_id, event) = scene.peer.message(&scene.joined, "hello");
+    let typing = json!({ "edu_type": "m.typing", "content": {
+        "room_id": scene.joined.room_id, "user_id": scene.joined.user_id, "typing": true,
+    }});
+
+    let (status, answer) = scene.send("1", vec![event], vec![typing]).await;
+
+    assert_eq!(status, StatusCode::OK);
+    assert!(answer["pdus"][&event_id]["error"].is_string(), "{answer}");
+    let (_, response) = scene.server.get(&scene.alice, "/sync").await;
+    let events = &response["rooms"]["join"][&scene.joined.room_id]["ephemeral"]["events"];
+    let types = |event: &Value| event["content"]["user_ids"] == json!([scene.joined.user_id]);
+    assert!(!events.as_array().into_iter().flatten().any(types));
+    let uri = format!("/_matrix/federation/v1/event/{}", scene.joined.join);
+    assert_eq!(
+        scene.peer.get(&scene.server, &uri).await.0,
+        StatusCode::FORBIDDEN
+    );
+}

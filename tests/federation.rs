@@ -1,0 +1,12 @@
+//! Tests with two servers of one process, which talk over TLS as servers do.
+
+#[cfg(test)]
+mod federation {
+    mod certificates;
+    mod directory;
+    mod ephemera;
+    mod hostile;
+    mod outages;
+    mod pair;
+    mod rooms;
+}
