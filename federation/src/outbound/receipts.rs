@@ -18,7 +18,7 @@ impl Outbound {
             return Ok(());
         }
         let mut conn = self.0.parts.pool.acquire().await?;
-        let receipts = receipt::list_of_user(&mut conn, room, user).await?;
+        let receipts = receipt::list_of_user(&mut conn, &[room], user).await?;
         drop(conn);
         let Some(room_id) = self.0.parts.rooms.find_by_nid(room).await? else {
             return Ok(());
