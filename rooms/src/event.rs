@@ -43,6 +43,8 @@ pub struct RoomEvent {
     pub redaction: Option<Arc<RoomEvent>>,
     /// The event itself.
     pub pdu: Pdu,
+    /// Whether events right before it were missing here when it was read.
+    pub after_gap: bool,
     /// Its place in the timeline: set when its commit is known.
     stream_order: OnceLock<i64>,
 }
@@ -60,8 +62,15 @@ impl RoomEvent {
             status: row.status,
             redaction: None,
             pdu,
+            after_gap: false,
             stream_order: OnceLock::new(),
         }
+    }
+
+    /// The event as one before which others are missing.
+    pub(crate) fn after_gap(mut self) -> Self {
+        self.after_gap = true;
+        self
     }
 
     /// Its place in the timeline: the log position for live events, negative for backfilled ones, `None` for outliers and
@@ -89,6 +98,7 @@ impl RoomEvent {
             status: self.status,
             redaction: self.redaction.clone(),
             pdu,
+            after_gap: self.after_gap,
             stream_order: self.stream_order.clone(),
         })
     }
@@ -321,6 +331,7 @@ fn read(row: event::Stored, redaction: Option<Arc<RoomEvent>>) -> sqlx::Result<R
         },
         redaction,
         pdu,
+        after_gap: row.after_gap,
         stream_order: row.stream_order.map_or_else(OnceLock::new, OnceLock::from),
     })
 }

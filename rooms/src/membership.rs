@@ -132,7 +132,10 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<(), MembershipError> {
         let current = match self.current(room).await? {
-            Some(current) if self.is_resident(room).await? => current,
+            // Nobody else knows more of a room that all have left.
+            Some(current) if self.is_resident(room).await? || self.is_deserted(room).await? => {
+                current
+            }
             Some(_) | None => return self.leave_unknown(room, user, reason).await,
         };
         let now = self.membership(&current.snapshot, user).await?;

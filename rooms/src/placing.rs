@@ -110,7 +110,11 @@ impl Changes<'_> {
             Status::Accepted => placement,
             Status::SoftFailed | Status::Rejected => Placement::Outlier,
         };
-        let event = Arc::new(RoomEvent::new(&row, candidate.pdu.clone()));
+        let event = RoomEvent::new(&row, candidate.pdu.clone());
+        let event = Arc::new(match candidate.ancestry.gaps.is_empty() {
+            true => event,
+            false => event.after_gap(),
+        });
         self.add(row, &event).await;
         let gap = |id: &OwnedEventId| Gap {
             previous: id.to_string(),

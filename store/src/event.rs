@@ -30,6 +30,8 @@ pub struct Stored {
     pub status: i16,
     /// The redaction that applies to it.
     pub redacted_by: Option<EventNid>,
+    /// Whether events right before it are missing here.
+    pub after_gap: bool,
     /// The PDU.
     pub json: String,
 }
@@ -41,7 +43,8 @@ pub async fn list(conn: &mut PgConnection, nids: &[EventNid]) -> sqlx::Result<Ve
         r#"SELECT e.nid, e.room_nid AS room, r.version, e.event_id, e.sender_nid AS sender,
                   e.state_key_nid AS "state_key: StateKeyNid", e.stream_order,
                   e.snapshot_nid AS "snapshot: SnapshotNid", e.auth AS "auth: Vec<EventNid>", e.status,
-                  e.redacted_by AS "redacted_by: EventNid", e.json
+                  e.redacted_by AS "redacted_by: EventNid",
+                  EXISTS (SELECT FROM missing_previous m WHERE m.child_nid = e.nid) AS "after_gap!", e.json
            FROM event e JOIN room r ON r.nid = e.room_nid
            WHERE e.nid = ANY($1)"#,
         nids as &[EventNid],

@@ -60,6 +60,8 @@ struct Reading<'a> {
     /// Events up to here are still to be read.
     high: i64,
     done: bool,
+    /// Whether it ends at an event before which others are missing: the client has to ask for these.
+    gap: bool,
     limit: usize,
 }
 
@@ -78,7 +80,7 @@ impl Reading<'_> {
     }
 
     fn finish(mut self, filtered: bool) -> Timeline {
-        let limited = self.kept.len() > self.limit || !self.done;
+        let limited = self.kept.len() > self.limit || !self.done || self.gap;
         self.kept.truncate(self.limit);
         self.kept.reverse();
         let prev_batch = match self.kept.first() {
@@ -114,6 +116,7 @@ pub(crate) async fn read(
             kept: Vec::new(),
             high: span.until.0,
             done: !filter.matches_room(&span.room.id),
+            gap: false,
             limit,
         })
         .collect();
@@ -234,9 +237,13 @@ async fn take(
     sync: &Sync,
     view: &View<'_>,
     reading: &mut Reading<'_>,
-    events: Vec<Arc<RoomEvent>>,
+    mut events: Vec<Arc<RoomEvent>>,
     more: bool,
 ) -> sqlx::Result<()> {
+    if let Some(place) = events.iter().position(|event| event.after_gap) {
+        reading.gap = true;
+        events.truncate(place + 1);
+    }
     if let Some(last) = events.last().and_then(|event| event.stream_order()) {
         reading.high = last - 1;
     }
@@ -254,7 +261,7 @@ async fn take(
         }
     }
     reading.kept.extend(events);
-    reading.done = !more || reading.kept.len() > reading.limit;
+    reading.done = !more || reading.gap || reading.kept.len() > reading.limit;
     Ok(())
 }
 

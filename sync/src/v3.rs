@@ -171,9 +171,11 @@ impl Serialize for Joined<'_> {
         if let Some(summary) = summary {
             map.serialize_entry("summary", summary)?;
         }
-        if let Some(ephemeral) = events(&room.ephemeral) {
-            map.serialize_entry("ephemeral", &ephemeral)?;
-        }
+        // Some clients read the list without looking whether it is there.
+        let ephemeral = Events {
+            events: room.ephemeral.as_slice(),
+        };
+        map.serialize_entry("ephemeral", &ephemeral)?;
         if let Some(data) = events(&room.account_data) {
             map.serialize_entry("account_data", &data)?;
         }

@@ -87,7 +87,7 @@ impl Plan {
             remote_members: members.remote,
             position: rooms.journal().head(),
             before: before_row,
-            join: Arc::new(RoomEvent::new(&join, pdu.clone())),
+            join: Arc::new(RoomEvent::new(&join, pdu.clone()).after_gap()),
             after: Arc::new(after),
             write: RoomWrite {
                 room: room.nid,
