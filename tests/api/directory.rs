@@ -93,7 +93,7 @@ async fn an_alias_that_is_not_ours_is_refused(pool: PgPool) {
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn an_unknown_alias_is_not_found(pool: PgPool) {
-    let server = TestServer::new(pool).await;
+    let server = TestServer::alone(pool).await;
     let alice = server.register("alice").await;
     for path in [TEA, "/directory/room/%23tea:elsewhere.org"] {
         for (status, body) in [
@@ -305,7 +305,7 @@ async fn rooms_are_searched_by_words_and_types(pool: PgPool) {
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn another_server_is_not_known_and_a_wrong_token_refused(pool: PgPool) {
-    let server = TestServer::new(pool).await;
+    let server = TestServer::alone(pool).await;
 
     let (status, body) = server
         .get_anonymously("/publicRooms?server=elsewhere.org")

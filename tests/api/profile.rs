@@ -69,7 +69,7 @@ async fn nobody_changes_the_profile_of_another(pool: PgPool) {
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn there_is_no_profile_of_nobody(pool: PgPool) {
-    let server = TestServer::new(pool).await;
+    let server = TestServer::alone(pool).await;
     for path in [
         "/profile/@no:example.org",
         "/profile/@no:example.org/displayname",

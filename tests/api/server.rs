@@ -10,7 +10,7 @@ use hearth::{
 };
 use hearth_core::{
     Clock, Identity,
-    config::{Config, Limits, Registration, Secret},
+    config::{Config, Federation, Limits, Registration, Secret},
     signing::ServerKey,
 };
 use hearth_store::Occupancy;
@@ -75,6 +75,23 @@ impl TestServer {
                 ..registration
             },
             limits: limits.clone(),
+            ..Config::default()
+        };
+        Self::with_config(pool, config).await
+    }
+
+    /// A server with open registration that knows no other servers.
+    pub(crate) async fn alone(pool: PgPool) -> Self {
+        let config = Config {
+            server_name: ruma::server_name!("example.org").to_owned(),
+            registration: Registration {
+                enabled: true,
+                ..Registration::default()
+            },
+            federation: Federation {
+                enabled: false,
+                ..Federation::default()
+            },
             ..Config::default()
         };
         Self::with_config(pool, config).await
