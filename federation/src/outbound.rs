@@ -148,13 +148,20 @@ impl Outbound {
 
     /// Begins to send what waits for a server, unless that is going on or it failed a short while ago.
     fn wake(&self, nid: DestinationNid, server: &ServerName) {
-        if !self.0.lead.is_ours() || self.0.failing.contains_key(&nid) {
+        if !self.0.lead.is_ours() || self.is_left_alone(nid) {
             return;
         }
         if self.0.registry.wake(nid) {
             let work = self.clone().work(nid, server.to_owned());
             self.0.parts.tasks.spawn(work);
         }
+    }
+
+    /// Whether a server failed a short while ago.
+    fn is_left_alone(&self, nid: DestinationNid) -> bool {
+        let now = self.0.parts.clock.millis();
+        let retry_ts = self.0.failing.get(&nid);
+        retry_ts.is_some_and(|retry_ts| retry_ts > now)
     }
 
     /// The numbers of servers.

@@ -97,14 +97,12 @@ pub async fn list_due(conn: &mut PgConnection, now: i64, limit: i64) -> sqlx::Re
         .collect()
 }
 
-/// When the next server after `now` is to be tried again that has something to get.
+/// When the next server after `now` may be tried again.
+///
+/// It need not have anything to get yet: what it gets until then is sent at that time.
 pub async fn find_next_retry(conn: &mut PgConnection, now: i64) -> sqlx::Result<Option<i64>> {
     sqlx::query_scalar!(
-        "SELECT retry_ts FROM destination d
-         WHERE failures > 0 AND retry_ts > $1
-           AND (EXISTS (SELECT FROM outbox_room r WHERE r.destination_nid = d.nid)
-                OR EXISTS (SELECT FROM outbox_message m WHERE m.destination_nid = d.nid))
-         ORDER BY retry_ts LIMIT 1",
+        "SELECT retry_ts FROM destination WHERE failures > 0 AND retry_ts > $1 ORDER BY retry_ts LIMIT 1",
         now,
     )
     .fetch_optional(conn)

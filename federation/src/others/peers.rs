@@ -1,17 +1,23 @@
 //! What rooms ask of other servers about events.
 
 use futures_util::future::BoxFuture;
-use hearth_rooms::peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, StateIds};
+use hearth_rooms::peers::{
+    ClosestEvent, MissingEvents, Peers, PolicyError, RemoteError, Signer, StateIds,
+};
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UInt,
-    api::federation::{
-        authorization::get_event_authorization::v1 as get_event_auth,
-        backfill::get_backfill::v1 as get_backfill,
-        event::{
-            get_event::v1 as get_event, get_missing_events::v1 as get_missing_events,
-            get_room_state::v1 as get_room_state, get_room_state_ids::v1 as get_room_state_ids,
+    api::{
+        Direction,
+        federation::{
+            authorization::get_event_authorization::v1 as get_event_auth,
+            backfill::get_backfill::v1 as get_backfill,
+            event::{
+                get_event::v1 as get_event, get_event_by_timestamp::v1 as get_event_by_timestamp,
+                get_missing_events::v1 as get_missing_events, get_room_state::v1 as get_room_state,
+                get_room_state_ids::v1 as get_room_state_ids,
+            },
+            policy::sign_event::v1 as sign_event,
         },
-        policy::sign_event::v1 as sign_event,
     },
     serde::Base64,
     signatures::PublicKeyMap,
@@ -135,6 +141,24 @@ impl Peers for Others {
             let mut events = response.map_err(|error| remote(&error))?.pdus;
             events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             Ok(events)
+        })
+    }
+
+    fn closest_event<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        ts: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>> {
+        Box::pin(async move {
+            let request = get_event_by_timestamp::Request::new(room_id.to_owned(), ts, direction);
+            let response = self.client.send(from, request, Bounds::SMALL).await;
+            let response = response.map_err(|error| remote(&error))?;
+            Ok(ClosestEvent {
+                event_id: response.event_id,
+                origin_server_ts: response.origin_server_ts,
+            })
         })
     }
 

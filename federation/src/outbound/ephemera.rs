@@ -23,7 +23,7 @@ impl Outbound {
         }
         let edu = edu.to_string();
         for (server, nid) in self.numbers(&others).await? {
-            if self.0.failing.contains_key(&nid) {
+            if self.is_left_alone(nid) {
                 continue;
             }
             if self.0.registry.add(nid, topic.clone(), &edu) {
