@@ -102,7 +102,7 @@ pub(crate) const CASES: &[Case] = cases! {
     Any identity::notary: "each server vouches for the keys of the other",
     Any identity::openid: "an OpenID token is good for the user's name",
     Alone outages::conflict: "the state of rooms of versions 10, 11 and 12 is changed on both sides while they are apart, and is the same once they are together",
-    Alone outages::long_talk: "many messages on both sides while they are apart, then all arrive",
+    Alone outages::long_talk: "many messages on both sides while they are apart, all of which can be read afterwards",
     Alone outages::declined: "Bob declines an invitation while the host is away",
     Alone outages::guest_stopped: "the guest is stopped for a while, and catches up",
     Alone outages::host_killed: "the host is killed (-9) for a while, and catches up",

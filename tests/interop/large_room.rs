@@ -16,7 +16,7 @@ use super::{
     user::User,
 };
 
-/// How many members the room has when `HEARTH_INTEROP_MEMBERS` does not say otherwise.
+/// How many members the room has when `INTEROP_MEMBERS` does not say otherwise.
 const MEMBERS: usize = 2_000;
 
 /// How many members come in at the same time, before anything is measured.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Measures both and says on the output what came out; the measurement is Hearth's.
 pub(crate) fn measure(_: bool) -> Result<Option<Measurement>, Failed> {
-    let members = match std::env::var("HEARTH_INTEROP_MEMBERS") {
+    let members = match std::env::var("INTEROP_MEMBERS") {
         Ok(members) => members.parse()?,
         Err(_) => MEMBERS,
     };

@@ -12,7 +12,7 @@ const END: &str = "<!-- end of cases -->\n";
 
 /// Fails when the page's table is not that of the cases.
 ///
-/// `HEARTH_WRITE_INTEROP=1` writes it anew.
+/// `INTEROP_WRITE=1` writes it anew.
 pub(crate) fn check() -> Result<(), Failed> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/interoperability.md");
     let page = std::fs::read_to_string(&file)?;
@@ -21,10 +21,10 @@ pub(crate) fn check() -> Result<(), Failed> {
         .ok_or("the table's start is missing")?;
     let (_, after) = rest.split_once(END).ok_or("the table's end is missing")?;
     let right = format!("{before}{START}{}{END}{after}", table(CASES));
-    if std::env::var_os("HEARTH_WRITE_INTEROP").is_some() {
+    if std::env::var_os("INTEROP_WRITE").is_some() {
         std::fs::write(&file, right)?;
     } else if page != right {
-        return Err("the table is old: run the tests with HEARTH_WRITE_INTEROP=1".into());
+        return Err("the table is old: run the tests with INTEROP_WRITE=1".into());
     }
     Ok(())
 }

@@ -10,12 +10,20 @@ use super::{homeserver::Homeserver, request::Request};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The answers of `/sync` so far; nothing is missed by whoever asks late.
-#[derive(Default)]
 pub(crate) struct News {
     answers: Vec<Value>,
 }
 
 impl News {
+    /// Begins to listen: a room that its user has left is only in later answers.
+    pub(crate) async fn begin(server: &Homeserver, token: &str) -> Self {
+        let mut news = Self {
+            answers: Vec::new(),
+        };
+        news.next(server, token).await;
+        news
+    }
+
     /// Gives the first thing that `find` finds in an answer, waiting for it to come.
     pub(crate) async fn until<T>(
         &mut self,

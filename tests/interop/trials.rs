@@ -18,8 +18,8 @@ use super::{
 /// Cases mostly wait.
 const AT_ONCE: usize = 8;
 
-/// Who plays when `HEARTH_INTEROP` does not say otherwise.
-const PLAYERS: [Kind; 2] = [Kind::Synapse, Kind::Synapse];
+/// Who plays when `INTEROP_SERVERS` does not say otherwise.
+const PLAYERS: [Kind; 2] = [Kind::Hearth, Kind::Synapse];
 
 /// Where the cases are played.
 struct House {
@@ -95,9 +95,9 @@ impl House {
     }
 }
 
-/// Reads `HEARTH_INTEROP`, two names such as `synapse synapse`.
+/// Reads `INTEROP_SERVERS`, two names such as `synapse synapse`.
 fn players() -> [Kind; 2] {
-    let Ok(names) = std::env::var("HEARTH_INTEROP") else {
+    let Ok(names) = std::env::var("INTEROP_SERVERS") else {
         return PLAYERS;
     };
     let kinds: Vec<_> = names
@@ -105,8 +105,8 @@ fn players() -> [Kind; 2] {
         .map(|name| match name {
             "hearth" => Kind::Hearth,
             "synapse" => Kind::Synapse,
-            name => panic!("HEARTH_INTEROP: {name} is neither hearth nor synapse"),
+            name => panic!("INTEROP_SERVERS: {name} is neither hearth nor synapse"),
         })
         .collect();
-    <[Kind; 2]>::try_from(kinds).expect("HEARTH_INTEROP names two servers")
+    <[Kind; 2]>::try_from(kinds).expect("INTEROP_SERVERS names two servers")
 }

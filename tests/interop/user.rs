@@ -40,12 +40,13 @@ impl User {
             .body(&body)
             .ok()
             .await;
+        let token = text(&answer["access_token"]);
         Self {
             id: text(&answer["user_id"]),
             device: text(&answer["device_id"]),
-            token: text(&answer["access_token"]),
             server: Arc::clone(server),
-            news: Mutex::default(),
+            news: Mutex::new(News::begin(server, &token).await),
+            token,
         }
     }
 

@@ -117,7 +117,7 @@ pub(super) async fn around_an_event(scene: Scene) {
 }
 
 /// Everything that a user can page back to, newest first.
-async fn read_back(user: &User, room: &str) -> Vec<Value> {
+pub(super) async fn read_back(user: &User, room: &str) -> Vec<Value> {
     let mut events = Vec::new();
     let mut from = None;
     for _ in 0..50 {

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::state::empower;
+use super::{history::read_back, state::empower};
 use crate::interop::{
     scene::Scene,
-    user::{agree, talk},
+    user::{agree, eventually, talk},
 };
 
 pub(super) async fn conflict(scene: Scene) {
@@ -63,10 +63,17 @@ pub(super) async fn long_talk(scene: Scene) {
     scene.mend();
 
     talk(&room, &alice, &bob).await;
-    for (user, ids) in [(&alice, &said.1), (&bob, &said.0)] {
-        for id in ids {
-            user.finds(&room, id).await;
-        }
+    // A server that was away is told the latest events, and fetches the others when somebody looks.
+    for user in [&alice, &bob] {
+        eventually("all that was said can be read", async || {
+            let history = read_back(user, &room).await;
+            let has = |id: &String| history.iter().any(|event| event["event_id"] == *id);
+            match said.0.iter().chain(&said.1).find(|id| !has(id)) {
+                None => Ok(()),
+                Some(id) => Err(format!("{} of {} misses {id}", user.id, history.len())),
+            }
+        })
+        .await;
     }
     agree(&room, &alice, &bob).await;
 }
