@@ -23,7 +23,9 @@ async fn scene(pool: &PgPool) -> (Engine, Arc<Peer>) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_user_of_another_server_joins_and_talks_in_every_room_version(pool: PgPool) {
     let (engine, peer) = scene(&pool).await;
-    for version in hearth_rooms::version::SUPPORTED {
+    // In version 2 a server makes up the ids of its events, which this peer does not.
+    let versions = hearth_rooms::version::SUPPORTED.iter();
+    for version in versions.filter(|version| **version != RoomVersionId::V2) {
         let room = engine.room(version.clone()).await;
 
         let join = engine.join(&room, &peer, "bob").await;

@@ -39,7 +39,12 @@ impl Scene {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
         // The build folder may be one that other accounts cannot enter.
         let program = root.join("open_database");
-        fs::copy(example(), &program).expect("`cargo test` builds the examples");
+        // Copied by another process: a file that this one has open to write could not be run while another test forks.
+        let copied = Command::new("cp").arg(example()).arg(&program).status();
+        assert!(
+            copied.unwrap().success(),
+            "`cargo test` builds the examples"
+        );
         Self {
             root,
             program,
