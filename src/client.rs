@@ -12,6 +12,7 @@ mod directory;
 mod discovery;
 mod filter;
 mod guests;
+mod initial_sync;
 mod membership;
 mod message;
 mod peeking;
@@ -59,6 +60,7 @@ pub fn api(state: ClientState) -> Api {
         directory::api(),
         discovery::api(),
         filter::api(),
+        initial_sync::api(),
         membership::api(),
         message::api(),
         peeking::api(),

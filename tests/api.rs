@@ -12,6 +12,7 @@ mod api {
     mod federation;
     mod federation_send;
     mod guests;
+    mod initial_sync;
     mod login;
     mod membership;
     mod messages;

@@ -1,12 +1,12 @@
 //! What of a room a user may read: all of it as a member, what it was until the leave afterwards, all of it without
 //! ever joining when the room is world-readable.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use hearth_core::{EventNid, Position};
-use hearth_store::{current_state, membership, timeline};
+use hearth_store::{current_state, membership, room_directory, timeline};
 use ruma::{
-    EventId, UserId,
+    EventId, OwnedRoomId, RoomId, UserId,
     events::{
         StateEventType,
         room::{
@@ -173,6 +173,18 @@ impl Rooms {
         let mut conn = self.pool().acquire().await?;
         let row = hearth_store::room::find(&mut conn, room.nid).await?;
         Ok(row.is_some_and(|row| row.published))
+    }
+
+    /// Those of the rooms that are in the directory.
+    pub async fn published_among(&self, rooms: &[&RoomId]) -> sqlx::Result<HashSet<OwnedRoomId>> {
+        if rooms.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let ids: Vec<&str> = rooms.iter().map(|room| room.as_str()).collect();
+        let mut conn = self.pool().acquire().await?;
+        let published = room_directory::list_published_of(&mut conn, &ids).await?;
+        let published = published.into_iter();
+        Ok(published.filter_map(|id| RoomId::parse(id).ok()).collect())
     }
 
     /// The event with this id, when it is in the room and `receiver` may see it.

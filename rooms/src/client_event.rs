@@ -52,6 +52,15 @@ impl ClientEvent {
         }
     }
 
+    /// The same with the room that it is in.
+    #[must_use]
+    pub fn with_room_id(self) -> Self {
+        Self {
+            room_id: RoomIdField::Written,
+            ..self
+        }
+    }
+
     /// The event.
     #[must_use]
     pub fn event(&self) -> &Arc<RoomEvent> {

@@ -49,7 +49,6 @@ fn written(notification: &Notification) -> Value {
     json!({
         "actions": notification.actions,
         "event": event,
-        "profile_tag": null,
         "read": notification.read,
         "room_id": notification.room_id,
         "ts": event.event().pdu.origin_server_ts,

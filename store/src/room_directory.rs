@@ -73,6 +73,19 @@ pub async fn list_before(
     .await
 }
 
+/// Lists those of `room_ids` that are published.
+pub async fn list_published_of(
+    conn: &mut PgConnection,
+    room_ids: &[&str],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT room_id FROM room WHERE room_id = ANY($1) AND published",
+        room_ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Counts the published rooms.
 pub async fn count(conn: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(

@@ -269,6 +269,7 @@ async fn outside(
     drop(conn);
     let senders: Vec<UserNid> = rows.iter().map(|row| row.sender).collect();
     let senders: HashMap<UserNid, OwnedUserId> = sync.rooms().interner().user_ids(&senders).await?;
+    let known = sync.rooms().find_by_nids(rooms).await?;
     let mut told = Vec::with_capacity(rows.len());
     for row in rows {
         let sender = senders.get(&row.sender);
@@ -279,13 +280,14 @@ async fn outside(
         if refused == Refused::Ignored && is_ignored {
             continue;
         }
-        let Some(room) = sync.rooms().find_by_nid(row.room).await? else {
+        let Some(room) = known.get(&row.room) else {
             continue;
         };
         if view.filter.rooms.matches_room(&room.id) {
             let state = RawValue::from_string(stripped);
             told.push(OutsideRoom {
                 room_id: room.id.clone(),
+                event: row.event,
                 state: state.map_err(|error| sqlx::Error::Decode(error.into()))?,
             });
         }

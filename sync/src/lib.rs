@@ -5,7 +5,7 @@
 //! - [`Sync`]: answers requests, at once or when there is something new. What wakes them is in memory: no polling.
 //! - The engine: what happened in rooms between two places of the log for one user, and the user's own streams. Its
 //!   result, [`Response`], knows nothing of how it is written.
-//! - [`v3`]: writes it as `GET /_matrix/client/v3/sync` has it.
+//! - [`v3`]: writes it as `GET /_matrix/client/v3/sync` has it, [`initial`] as `GET /_matrix/client/v3/initialSync`.
 //!
 //! # What may not
 //!
@@ -19,6 +19,7 @@ mod ephemeral;
 mod filter;
 mod follow;
 mod hub;
+pub mod initial;
 mod lazy;
 mod plan;
 pub mod response;

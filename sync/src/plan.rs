@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use hearth_core::{EventNid, Position, RoomNid};
+use hearth_core::{EventNid, Position, RoomNid, StateKeyNid};
 use hearth_rooms::Room;
 use ruma::events::{StateEventType, room::member::MembershipState};
 
@@ -57,6 +57,8 @@ pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sql
     let before = memberships_at(sync, view, &changed).await?;
     plan.joined = joined_rooms(sync, view, members, &plan.all_joined, &before).await?;
     let rooms = sync.rooms().find_by_nids(&left).await?;
+    let leaves = left.iter().filter_map(|nid| members.rooms[nid].event);
+    let ends = ends(sync, view, leaves.collect()).await?;
     for nid in left {
         // Another device of the user has to learn of the leave, though he forgot the room at once.
         if members.rooms[&nid].forgotten && !before.contains(&nid) {
@@ -65,8 +67,9 @@ pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sql
         let room = rooms.get(&nid);
         if let Some(room) = room.filter(|room| view.filter.rooms.matches_room(&room.id)) {
             let from = view.since.filter(|_| before.contains(&nid));
-            let wanted = left_room(sync, view, Arc::clone(room), &members.rooms[&nid], from);
-            plan.left.push(wanted.await?);
+            let member = &members.rooms[&nid];
+            plan.left
+                .push(left_room(Arc::clone(room), member, from, &ends));
         }
     }
     Ok(plan)
@@ -125,43 +128,58 @@ fn is_recently_left(view: &View<'_>, member: &Member) -> bool {
 }
 
 /// A room that the user left: he sees it up to the leave if he was in it, and else only the leave.
-async fn left_room(
-    sync: &Sync,
-    view: &View<'_>,
+fn left_room(
     room: Arc<Room>,
     member: &Member,
     from: Option<Position>,
-) -> sqlx::Result<Wanted> {
-    let was_in = match member.event {
-        Some(event) => was_joined_before(sync, view, event).await?,
-        None => false,
-    };
+    ends: &HashSet<EventNid>,
+) -> Wanted {
+    let was_in = member.event.is_some_and(|event| ends.contains(&event));
     let sight = match was_in {
         true => Sight::Checked(Position(i64::MAX)),
         false => Sight::Only(member.event),
     };
-    Ok(Wanted {
+    Wanted {
         room,
         from,
         until: member.position,
         sight,
         state_moved: true,
         joined: false,
-    })
+    }
 }
 
-/// Whether the user was joined in the state before an event.
-async fn was_joined_before(sync: &Sync, view: &View<'_>, event: EventNid) -> sqlx::Result<bool> {
-    let events = sync.rooms().events().map([event]).await?;
-    let Some(before) = events.get(&event).and_then(|event| event.snapshot) else {
-        return Ok(false);
+/// Those of the user's member events that ended his being joined.
+async fn ends(
+    sync: &Sync,
+    view: &View<'_>,
+    events: Vec<EventNid>,
+) -> sqlx::Result<HashSet<EventNid>> {
+    let Some(key) = own_key(sync, view).await?.filter(|_| !events.is_empty()) else {
+        return Ok(HashSet::new());
     };
-    let snapshot = sync.rooms().snapshot(before).await?;
-    let membership = sync
-        .rooms()
-        .membership(&snapshot, &view.receiver.user_id)
-        .await?;
-    Ok(membership == MembershipState::Join)
+    let events = sync.rooms().events().map(events).await?;
+    let before: Vec<_> = events.values().filter_map(|event| event.snapshot).collect();
+    let before = sync.rooms().snapshots_of(before).await?;
+    let replaced = events.values().filter_map(|event| {
+        let before = before.get(&event.snapshot?)?;
+        Some((event.nid, before.get(key)?))
+    });
+    let replaced: Vec<(EventNid, EventNid)> = replaced.collect();
+    let nids: Vec<EventNid> = replaced.iter().map(|(_, before)| *before).collect();
+    let read = sync.rooms().events().map(nids).await?;
+    let ends = replaced.into_iter().filter(|(_, before)| {
+        let before = read.get(before);
+        before.is_some_and(|event| hearth_rooms::membership_of(event) == MembershipState::Join)
+    });
+    Ok(ends.map(|(event, _)| event).collect())
+}
+
+/// The number of the user's key in the state of rooms, if anybody ever used it.
+async fn own_key(sync: &Sync, view: &View<'_>) -> sqlx::Result<Option<StateKeyNid>> {
+    let kind = StateEventType::RoomMember.to_string();
+    let user = view.receiver.user_id.as_str();
+    sync.rooms().interner().find_state_key(&kind, user).await
 }
 
 /// In which of these rooms the user was joined at the token.
@@ -174,10 +192,7 @@ async fn memberships_at(
     let Some(since) = view.since.filter(|_| !rooms.is_empty()) else {
         return Ok(joined);
     };
-    let kind = StateEventType::RoomMember.to_string();
-    let user = view.receiver.user_id.as_str();
-    let key = sync.rooms().interner().find_state_key(&kind, user).await?;
-    let Some(key) = key else {
+    let Some(key) = own_key(sync, view).await? else {
         return Ok(joined);
     };
     let places: Vec<_> = rooms.iter().map(|room| (*room, since)).collect();

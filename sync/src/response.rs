@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_core::token::StreamToken;
+use hearth_core::{EventNid, token::StreamToken};
 use hearth_rooms::ClientEvent;
 use ruma::OwnedRoomId;
 use serde::Serialize;
@@ -100,6 +100,8 @@ pub struct LeftRoom {
 pub struct OutsideRoom {
     /// Which.
     pub room_id: OwnedRoomId,
+    /// The user's member event, if it is stored here.
+    pub event: Option<EventNid>,
     /// Its stripped state: a JSON array.
     pub state: Box<RawValue>,
 }
