@@ -4,11 +4,7 @@
 //! history here has a gap asks other servers in the room for what is there. Their answers are checked like everything else,
 //! but for the present state, which says nothing of the past; they get their place before what is there already.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hearth_store::{missing_previous, timeline as timeline_table};
 use moka::future::Cache;
@@ -21,7 +17,7 @@ use crate::{
     commit::{ATTEMPTS, Built, Outcome},
     error::SendError,
     event::RoomEvent,
-    gaps::{Budget, oldest_first},
+    gaps::{Budget, oldest_first, reachable},
     incoming::Verified,
     receipt::Ancestry,
     receive::ReceiveError,
@@ -255,24 +251,4 @@ impl Rooms {
         }
         Err(SendError::Contended)
     }
-}
-
-/// Those of `events` that come before the gaps: what else a server tells was not asked for.
-fn reachable(gaps: &[OwnedEventId], events: Vec<Verified>) -> HashMap<OwnedEventId, Verified> {
-    let mut told: HashMap<OwnedEventId, Verified> = events
-        .into_iter()
-        .map(|event| (event.pdu.event_id.clone(), event))
-        .collect();
-    let mut found = HashMap::with_capacity(told.len());
-    let mut ahead: Vec<OwnedEventId> = gaps.to_vec();
-    let mut seen: HashSet<OwnedEventId> = gaps.iter().cloned().collect();
-    while let Some(id) = ahead.pop() {
-        let Some(event) = told.remove(&id) else {
-            continue;
-        };
-        let previous = event.pdu.prev_events.iter();
-        ahead.extend(previous.filter(|id| seen.insert((*id).clone())).cloned());
-        found.insert(id, event);
-    }
-    found
 }

@@ -67,11 +67,15 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// Adds an event's row; it is in memory from now on.
+    /// Adds an event's row. A new event is in memory from now on, under a number that nobody else knows. An outlier
+    /// is not before its commit: under its number readers find what is stored.
     pub(crate) async fn add(&mut self, row: EventRow, event: &Arc<RoomEvent>) {
+        let is_new = row.source != Source::Outlier;
         self.write.events.push(row);
         self.made.push(Arc::clone(event));
-        self.rooms.events().remember(Arc::clone(event)).await;
+        if is_new {
+            self.rooms.events().remember(Arc::clone(event)).await;
+        }
     }
 
     /// Puts an accepted event on the head, in place of the extremities that it comes after; `before` is the state

@@ -75,8 +75,8 @@ struct Committed {
     made: Vec<Arc<RoomEvent>>,
     current: Option<Current>,
     merged: Vec<(Vec<Key>, Arc<Snapshot>)>,
-    /// Events that have their redaction now.
-    redacted: Vec<EventNid>,
+    /// Events that were stored before and are otherwise now: they have their redaction, or were outliers.
+    outdated: Vec<EventNid>,
 }
 
 impl Built {
@@ -96,7 +96,10 @@ impl Built {
             revision: head.revision,
             snapshot: Arc::clone(&head.snapshot),
         });
-        let redacted = write.redacted.iter().map(|(target, _)| *target).collect();
+        let redacted = write.redacted.iter().map(|(target, _)| *target);
+        let outliers = write.events.iter();
+        let outliers = outliers.filter(|row| row.source == Source::Outlier);
+        let outdated = redacted.chain(outliers.map(|row| row.nid)).collect();
         write.transaction = transaction;
         Some(Self {
             head,
@@ -108,7 +111,7 @@ impl Built {
                 made,
                 current,
                 merged,
-                redacted,
+                outdated,
             },
         })
     }
@@ -258,6 +261,9 @@ impl Rooms {
                 event.place(order);
             }
         }
+        for nid in committed.outdated {
+            self.events().forget(nid).await;
+        }
         for event in &committed.made {
             if event.is_accepted() {
                 self.apply_redaction(room, event).await?;
@@ -272,9 +278,6 @@ impl Rooms {
                 .remember(Arc::clone(&current.snapshot))
                 .await;
             room.set_current(current);
-        }
-        for target in committed.redacted {
-            self.events().forget(target).await;
         }
         Ok(())
     }

@@ -230,6 +230,20 @@ impl Events {
         Ok(found)
     }
 
+    /// Reads events that have a place; one that was an outlier when it was read is read again.
+    pub(crate) async fn placed(
+        &self,
+        nids: Vec<EventNid>,
+    ) -> sqlx::Result<HashMap<EventNid, Arc<RoomEvent>>> {
+        let mut found = self.read_all(nids).await?;
+        let outdated = found.values().filter(|event| event.snapshot.is_none());
+        let outdated: Vec<EventNid> = outdated.map(|event| event.nid).collect();
+        if !outdated.is_empty() {
+            found.extend(self.load(outdated).await?);
+        }
+        Ok(found)
+    }
+
     /// The event if it is in memory.
     pub async fn cached(&self, nid: EventNid) -> Option<Arc<RoomEvent>> {
         self.cache.get(&nid).await

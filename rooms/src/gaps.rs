@@ -23,12 +23,9 @@ use crate::{
     snapshot::StateMap,
 };
 
-/// How many ancestors are asked for at once, and how often.
+/// How many ancestors are asked for at once, and how often: no more of one event are taken in than both allow.
 const ASKED: u32 = 20;
 const ROUNDS: usize = 5;
-
-/// How many ancestors of one event are taken in.
-const ANCESTORS: usize = 100;
 
 /// How many states are asked for because of one event.
 const STATES: usize = 10;
@@ -98,6 +95,9 @@ impl Rooms {
 
     /// Asks `origin` for the events between what is here and an event; gives them in an order in which each comes after
     /// those before it.
+    ///
+    /// A server that does not know our newest events does not stop at them. What it tells of the time before an event
+    /// that has its place here is left out: it is no news.
     pub(crate) async fn fetch_ancestors(
         &self,
         room: &Room,
@@ -106,12 +106,11 @@ impl Rooms {
     ) -> Result<Vec<Verified>, ReceiveError> {
         let mut found: HashMap<OwnedEventId, Verified> = HashMap::new();
         let mut latest = vec![event.pdu.event_id.clone()];
-        let mut lacked: HashSet<OwnedEventId> = event.pdu.prev_events.iter().cloned().collect();
         for _ in 0..ROUNDS {
             let wanted = MissingEvents {
                 room_id: room.id.clone(),
                 earliest: self.newest(room).await?,
-                latest: latest.clone(),
+                latest,
                 limit: ASKED,
                 min_depth: 0,
             };
@@ -120,34 +119,49 @@ impl Rooms {
                 break;
             };
             let events = self.read_and_verify(room, &events, ASKED as usize).await;
+            let events = self.without_place(room, events).await?;
             let before = found.len();
-            for event in events {
-                let id = event.pdu.event_id.clone();
-                if found.len() < ANCESTORS && id != latest[0] {
-                    lacked.extend(event.pdu.prev_events.iter().cloned());
-                    found.insert(id, event);
-                }
-            }
-            lacked.retain(|id| !found.contains_key(id));
-            let asked: Vec<OwnedEventId> = lacked.iter().cloned().collect();
-            for id in self.with_place(room, &asked).await?.into_keys() {
-                lacked.remove(&id);
-            }
-            if lacked.is_empty() || found.len() == before || found.len() >= ANCESTORS {
+            found = reachable(&event.pdu.prev_events, found.into_values().chain(events));
+            if found.len() == before {
                 break;
             }
-            let after_a_gap = found
-                .values()
-                .filter(|event| event.pdu.prev_events.iter().any(|id| lacked.contains(id)));
-            latest = after_a_gap
-                .map(|event| event.pdu.event_id.clone())
-                .take(ASKED as usize)
-                .collect();
+            latest = self.after_gaps(room, event, &found).await?;
             if latest.is_empty() {
                 break;
             }
         }
         Ok(oldest_first(found))
+    }
+
+    /// Those of the events that have no place here.
+    async fn without_place(
+        &self,
+        room: &Room,
+        mut events: Vec<Verified>,
+    ) -> Result<Vec<Verified>, ReceiveError> {
+        let ids: Vec<OwnedEventId> = events.iter().map(|e| e.event_id().to_owned()).collect();
+        let placed = self.with_place(room, &ids).await?;
+        events.retain(|event| !placed.contains_key(event.event_id()));
+        Ok(events)
+    }
+
+    /// Those of an event and its ancestors that come after one that is neither among them nor has a place here.
+    async fn after_gaps(
+        &self,
+        room: &Room,
+        event: &Verified,
+        ancestors: &HashMap<OwnedEventId, Verified>,
+    ) -> Result<Vec<OwnedEventId>, ReceiveError> {
+        let told = || ancestors.values().chain([event]);
+        let previous = told().flat_map(|event| &event.pdu.prev_events);
+        let lacked: HashSet<&OwnedEventId> =
+            previous.filter(|id| !ancestors.contains_key(*id)).collect();
+        let asked: Vec<OwnedEventId> = lacked.iter().map(|id| (*id).clone()).collect();
+        let placed = self.with_place(room, &asked).await?;
+        let is_gap = |id: &OwnedEventId| lacked.contains(id) && !placed.contains_key(id);
+        let after = told().filter(|event| event.pdu.prev_events.iter().any(is_gap));
+        let after = after.map(|event| event.pdu.event_id.clone());
+        Ok(after.take(ASKED as usize).collect())
     }
 
     /// The newest events that we have, for servers to stop at.
@@ -307,6 +321,28 @@ impl Rooms {
         let verified = self.verify(&room.rules, read).await;
         verified.into_iter().filter_map(Result::ok).collect()
     }
+}
+
+/// Those of `events` that are among `last` or come before them, without a gap between: what else a server tells was not
+/// asked for.
+pub(crate) fn reachable(
+    last: &[OwnedEventId],
+    events: impl IntoIterator<Item = Verified>,
+) -> HashMap<OwnedEventId, Verified> {
+    let mut told: HashMap<OwnedEventId, Verified> = events
+        .into_iter()
+        .map(|event| (event.pdu.event_id.clone(), event))
+        .collect();
+    let mut found = HashMap::with_capacity(told.len());
+    let mut ahead: Vec<OwnedEventId> = last.to_vec();
+    while let Some(id) = ahead.pop() {
+        // Each is taken out once, so that a ring ends.
+        if let Some(event) = told.remove(&id) {
+            ahead.extend(event.pdu.prev_events.iter().cloned());
+            found.insert(id, event);
+        }
+    }
+    found
 }
 
 /// Sorts events so that each comes after those before it.

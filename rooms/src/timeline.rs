@@ -110,7 +110,7 @@ impl Rooms {
         let found = event::list_newest(&mut conn, &stored).await?;
         drop(conn);
         let nids: Vec<EventNid> = found.iter().map(|(_, nid)| *nid).collect();
-        let events = self.events().map(nids).await?;
+        let events = self.events().placed(nids).await?;
         let mut by_room: HashMap<RoomNid, Vec<Arc<RoomEvent>>> = HashMap::new();
         for (room, nid) in found {
             by_room
@@ -284,8 +284,8 @@ impl Rooms {
 
     /// The events of places, in the order given.
     pub(crate) async fn placed(&self, places: &[Place]) -> sqlx::Result<Vec<Arc<RoomEvent>>> {
-        let nids = places.iter().map(|place| place.nid);
-        let events: HashMap<EventNid, Arc<RoomEvent>> = self.events().map(nids).await?;
+        let nids = places.iter().map(|place| place.nid).collect();
+        let events = self.events().placed(nids).await?;
         let events = places.iter().filter_map(|place| {
             let event = events.get(&place.nid)?;
             event.place(place.stream_order);

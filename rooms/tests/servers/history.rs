@@ -128,3 +128,29 @@ async fn history_ends_where_nobody_answers(pool: PgPool) {
     here.end().await;
     there.end().await;
 }
+
+/// A server that does not know our newest event does not stop at it, and tells of what was before we came.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_was_before_a_join_is_no_news_after_an_outage(pool: PgPool) {
+    let (here, there, ann, tea, said) = scene(pool).await;
+    let bob = there.user("bob").await;
+    let join = here.member_event(&tea, &ann).await.unwrap();
+    here.say(&tea, &ann, "only we know of this").await;
+    let missed = there.say(&tea, &bob, "missed").await;
+    let heard = there.say(&tea, &bob, "heard").await;
+
+    here.hear(&there, &heard).await;
+
+    let order = join.stream_order().unwrap();
+    for event in [missed, heard] {
+        let event = here.event(&event.pdu.event_id).await.unwrap();
+        assert!(event.stream_order().unwrap() > order);
+    }
+    for event in said {
+        let ours = here.event(&event.pdu.event_id).await;
+        let place = ours.and_then(|event| event.stream_order());
+        assert_eq!(place, None, "{}", event.pdu.json);
+    }
+    here.end().await;
+    there.end().await;
+}
