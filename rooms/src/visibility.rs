@@ -119,6 +119,8 @@ impl Rooms {
         user: &UserId,
         event: &Arc<RoomEvent>,
     ) -> sqlx::Result<bool> {
+        // Another process may have changed who is in the room.
+        self.current(room).await?;
         let seen = self.visible(room, user, vec![Arc::clone(event)]).await?;
         Ok(!seen.is_empty())
     }
