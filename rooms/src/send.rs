@@ -14,7 +14,7 @@ use crate::{
     commit::{ATTEMPTS, Built, LOSSES, Outcome},
     draft::Draft,
     error::SendError,
-    room::Room,
+    room::{Head, Room},
 };
 
 /// How long a client's transaction is remembered in memory; the database remembers longer.
@@ -163,16 +163,25 @@ impl Rooms {
             Ok(last) => last,
             Err(error) => {
                 self.abandon(&changes.made).await;
-                slot.head = Some(head);
-                return Err(error);
+                let is_stale = self.is_behind(room, &head).await?;
+                slot.head = (!is_stale).then_some(head);
+                return if is_stale { Ok(None) } else { Err(error) };
             }
         };
         let Some(built) = Built::of(changes, transaction) else {
-            slot.head = Some(head);
-            return Ok(Some(last));
+            let is_stale = self.is_behind(room, &head).await?;
+            slot.head = (!is_stale).then_some(head);
+            return Ok((!is_stale).then_some(last));
         };
         let outcome = self.submit(room, slot, built).await?;
         self.sent(outcome, last).await
+    }
+
+    /// Whether the room's state moved on from a head that is in memory: then another process wrote, and what the head
+    /// refuses, or says to be so already, may be wrong. What is written is guarded by the revision.
+    async fn is_behind(&self, room: &Room, head: &Head) -> sqlx::Result<bool> {
+        let current = self.current(room).await?;
+        Ok(current.is_some_and(|current| current.revision > head.revision))
     }
 
     /// Builds while the room's row is locked, so that nobody else can win.

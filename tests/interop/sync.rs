@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{homeserver::Homeserver, request::Request};
 
 /// How long anything may take to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The answers of `/sync` so far; nothing is missed by whoever asks late.
 pub(crate) struct News {
