@@ -97,14 +97,13 @@ impl<'a> Changes<'a> {
         self.refresh_state().await
     }
 
-    /// Takes extremities off the head that have a successor now.
+    /// Takes extremities off the head that have a successor now. The room's row is told of all of them: another process
+    /// may have put some there that the head in memory lacks.
     pub(crate) fn replace(&mut self, previous: &[EventNid]) {
+        let made = |nid: &EventNid| self.made.iter().any(|event| event.nid == *nid);
+        let stored = previous.iter().filter(|nid| !made(nid));
+        self.write.extremities_gone.extend(stored);
         let replaced = |nid: &EventNid| previous.contains(nid);
-        for extremity in self.head.extremities.iter().filter(|e| replaced(&e.nid)) {
-            if !self.made.iter().any(|event| event.nid == extremity.nid) {
-                self.write.extremities_gone.push(extremity.nid);
-            }
-        }
         self.head.extremities.retain(|e| !replaced(&e.nid));
         self.write.extremities_new.retain(|nid| !replaced(nid));
     }
