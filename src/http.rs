@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client_address;
 pub mod drain;
+mod erased;
 pub mod error;
 pub mod interactive;
 pub mod layers;

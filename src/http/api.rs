@@ -3,13 +3,19 @@
 use std::{collections::BTreeSet, convert::Infallible};
 
 use axum::{
-    Router, extract::Request, handler::Handler, response::IntoResponse, routing::Route as Service,
+    Router,
+    extract::Request,
+    handler::Handler,
+    response::{IntoResponse, Response},
+    routing::Route as Service,
 };
+use futures_util::future::BoxFuture;
 use http::Method;
 use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder as _};
 use tower::{Layer, Service as TowerService};
 
 use super::{
+    erased::Erased,
     error::ApiError,
     interactive::Interactive,
     ruma::{Ruma, WithBody},
@@ -62,7 +68,7 @@ pub struct Route {
 
 /// A handler whose last argument is a request of `ruma`, which says where it is served: [`Ruma`], [`WithBody`],
 /// [`Interactive`] or [`Signed`].
-pub trait Endpoint<Args, S>: Handler<Args, S> {
+pub trait Endpoint<Args, S>: Handler<Args, S, Future = BoxFuture<'static, Response>> {
     /// That request.
     type Request: IncomingRequest;
 }
@@ -71,7 +77,7 @@ macro_rules! endpoints {
     ($(($($arg:ident)*))*) => { $(
         impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* Ruma<R>,), S> for F
         where
-            F: Handler<(Mark, $($arg,)* Ruma<R>,), S>,
+            F: Handler<(Mark, $($arg,)* Ruma<R>,), S, Future = BoxFuture<'static, Response>>,
             R: IncomingRequest,
         {
             type Request = R;
@@ -79,7 +85,7 @@ macro_rules! endpoints {
 
         impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* WithBody<R>,), S> for F
         where
-            F: Handler<(Mark, $($arg,)* WithBody<R>,), S>,
+            F: Handler<(Mark, $($arg,)* WithBody<R>,), S, Future = BoxFuture<'static, Response>>,
             R: IncomingRequest,
         {
             type Request = R;
@@ -87,7 +93,7 @@ macro_rules! endpoints {
 
         impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* Interactive<R>,), S> for F
         where
-            F: Handler<(Mark, $($arg,)* Interactive<R>,), S>,
+            F: Handler<(Mark, $($arg,)* Interactive<R>,), S, Future = BoxFuture<'static, Response>>,
             R: IncomingRequest,
         {
             type Request = R;
@@ -95,7 +101,7 @@ macro_rules! endpoints {
 
         impl<F, S, Mark, $($arg,)* R> Endpoint<(Mark, $($arg,)* Signed<R>,), S> for F
         where
-            F: Handler<(Mark, $($arg,)* Signed<R>,), S>,
+            F: Handler<(Mark, $($arg,)* Signed<R>,), S, Future = BoxFuture<'static, Response>>,
             R: IncomingRequest,
         {
             type Request = R;
@@ -142,6 +148,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     pub fn endpoint<Args: 'static, E: Endpoint<Args, S>>(self, handler: E) -> Self {
         let authentication = Authentication::of::<E::Request>();
         let history = E::Request::PATH_BUILDER;
+        let handler = Erased::new(handler);
         let mut api = self;
         for path in history.all_paths() {
             api.record(&E::Request::METHOD, path, authentication);
@@ -165,10 +172,10 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         method: Method,
         path: &str,
         authentication: Authentication,
-        handler: impl Handler<Args, S>,
+        handler: impl Handler<Args, S, Future = BoxFuture<'static, Response>>,
     ) -> Self {
         self.record(&method, path, authentication);
-        self.add(method, path, handler)
+        self.add(method, path, Erased::new(handler))
     }
 
     fn record(&mut self, method: &Method, path: &str, authentication: Authentication) {
@@ -179,12 +186,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         });
     }
 
-    fn add<Args: 'static>(
-        self,
-        method: Method,
-        path: &str,
-        handler: impl Handler<Args, S>,
-    ) -> Self {
+    fn add(self, method: Method, path: &str, handler: Erased<S>) -> Self {
         let filter = method.try_into().expect("a common method");
         let router = self
             .router
