@@ -11,7 +11,7 @@ use ruma::{OwnedRoomId, OwnedServerName};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
-use self::directory::Told;
+use self::directory::Answer;
 use crate::{
     client::{Client, RequestError},
     keys::Keys,
@@ -27,7 +27,7 @@ pub struct Others {
     client: Client,
     keys: Keys,
     tasks: TaskTracker,
-    spaces: Cache<(OwnedRoomId, Vec<OwnedServerName>, bool), Option<Told>>,
+    spaces: Cache<(OwnedRoomId, Vec<OwnedServerName>, bool), Answer>,
 }
 
 impl Others {

@@ -167,7 +167,11 @@ impl Side {
         body: Option<Value>,
     ) -> (StatusCode, Value) {
         let address = &self.server.as_ref().unwrap().addresses()[0];
-        let url = format!("http://{address}/_matrix/client/v3{path}");
+        let prefix = match path.starts_with("/_") {
+            true => "",
+            false => "/_matrix/client/v3",
+        };
+        let url = format!("http://{address}{prefix}{path}");
         let mut request = self.http.request(method.parse().unwrap(), url);
         if let Some(user) = user {
             request = request.bearer_auth(&user.token);
@@ -248,8 +252,21 @@ impl Side {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
+        self.sync_from(user, None, what, wanted).await
+    }
+
+    /// Like [`Side::sync_until`], from the end of an earlier response on.
+    pub(crate) async fn sync_from(
+        &self,
+        user: &User,
+        earlier: Option<&Value>,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let next =
+            |response: &Value| format!("&since={}", response["next_batch"].as_str().unwrap());
         let begun = Instant::now();
-        let mut since = String::new();
+        let mut since = earlier.map(next).unwrap_or_default();
         loop {
             let path = format!("/sync?timeout=1000{since}");
             let response = self.ask(user, "GET", &path, None).await;
@@ -257,7 +274,7 @@ impl Side {
                 return response;
             }
             assert!(begun.elapsed() < PATIENCE, "{what}: {response:#}");
-            since = format!("&since={}", response["next_batch"].as_str().unwrap());
+            since = next(&response);
         }
     }
 
@@ -270,12 +287,12 @@ impl Side {
         .await;
     }
 
-    /// Waits until the user's membership of the room, as `/sync` groups it, is `group`.
-    pub(crate) async fn is_in(&self, user: &User, room: &str, group: &str) {
+    /// Waits until the user's membership of the room, as `/sync` groups it, is `group`; gives the response that says so.
+    pub(crate) async fn is_in(&self, user: &User, room: &str, group: &str) -> Value {
         self.sync_until(user, &format!("{room} in {group}"), |response| {
             response["rooms"][group].get(room).is_some()
         })
-        .await;
+        .await
     }
 }
 

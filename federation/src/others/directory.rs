@@ -29,9 +29,14 @@ const MOST_NAMED: usize = 100;
 /// How many rooms a page may have.
 const LARGEST_PAGE: usize = 1_000;
 
-/// What another server told about a space.
+/// What is remembered of other servers' answers about a space.
 #[derive(Clone, Debug)]
-pub(super) struct Told(Arc<RemoteSpace>);
+pub(super) enum Answer {
+    /// One told about it.
+    Told(Arc<RemoteSpace>),
+    /// None could be reached.
+    Silence,
+}
 
 impl RemoteDirectory for Others {
     fn resolve<'a>(
@@ -89,34 +94,43 @@ impl RemoteDirectory for Others {
         Box::pin(async move {
             let via: Vec<OwnedServerName> = via.iter().take(MOST_SERVERS).cloned().collect();
             let key = (room_id.to_owned(), via, suggested_only);
-            let told = self
+            let answer = self
                 .spaces
-                .get_with_by_ref(&key, self.ask_about_space(&key))
+                .optionally_get_with_by_ref(&key, self.ask_about_space(&key))
                 .await;
-            told.map(|Told(space)| RemoteSpace::clone(&space))
+            match answer {
+                Some(Answer::Told(space)) => Some(RemoteSpace::clone(&space)),
+                Some(Answer::Silence) | None => None,
+            }
         })
     }
 }
 
 impl Others {
+    /// Asks one server after the other; `None` when one refuses and none tells. That is not remembered, since it changes as
+    /// soon as one of our users comes into a room whose members may see the space.
     async fn ask_about_space(
         &self,
         (room_id, via, suggested_only): &(OwnedRoomId, Vec<OwnedServerName>, bool),
-    ) -> Option<Told> {
+    ) -> Option<Answer> {
+        let mut otherwise = Some(Answer::Silence);
         for server in via {
             let mut request = get_hierarchy::Request::new(room_id.clone());
             request.suggested_only = *suggested_only;
             match self.client.send(server, request, Bounds::SMALL).await {
                 Ok(response) if response.room.summary.room_id == *room_id => {
-                    return Some(Told(Arc::new(space(response))));
+                    return Some(Answer::Told(Arc::new(space(response))));
                 }
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%server, %room_id, "no answer about a space: {error}");
+                    if error.is_refusal() {
+                        otherwise = None;
+                    }
                 }
             }
         }
-        None
+        otherwise
     }
 }
 
