@@ -280,17 +280,22 @@ impl Creation {
             let content = object([("alias", alias.as_str().into())]);
             drafts.push(Draft::state(Kind::RoomCanonicalAlias, "", content));
         }
+        // Guests are kept out where no event lets them in, so a public room needs none.
         let (join_rule, guest_access) = match self.preset {
-            Preset::Private | Preset::TrustedPrivate => ("invite", "can_join"),
-            Preset::Public => ("public", "forbidden"),
+            Preset::Private | Preset::TrustedPrivate => ("invite", Some("can_join")),
+            Preset::Public => ("public", None),
         };
         let preset = [
-            (Kind::RoomJoinRules, "join_rule", join_rule),
-            (Kind::RoomHistoryVisibility, "history_visibility", "shared"),
+            (Kind::RoomJoinRules, "join_rule", Some(join_rule)),
+            (
+                Kind::RoomHistoryVisibility,
+                "history_visibility",
+                Some("shared"),
+            ),
             (Kind::RoomGuestAccess, "guest_access", guest_access),
         ];
         for (kind, key, value) in preset {
-            if !given(&kind) {
+            if let Some(value) = value.filter(|_| !given(&kind)) {
                 drafts.push(Draft::state(kind, "", object([(key, value.into())])));
             }
         }
