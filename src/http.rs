@@ -12,6 +12,7 @@ pub mod listen;
 pub mod live;
 pub mod object;
 pub mod observe;
+pub mod paired;
 pub mod ruma;
 pub mod signed;
 mod socket;
@@ -26,6 +27,7 @@ pub use self::{
     interactive::{Authenticated, Interactive},
     limit::{Action, RateLimits},
     object::Object,
+    paired::Paired,
     ruma::{Ruma, WithBody},
     signed::Signed,
 };

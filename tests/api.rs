@@ -12,6 +12,7 @@ mod api {
     mod federation;
     mod federation_send;
     mod guests;
+    mod handshakes;
     mod initial_sync;
     mod login;
     mod membership;

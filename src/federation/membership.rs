@@ -8,6 +8,7 @@ use hearth_rooms::{
     Members, PeerError, RoomEvent, Rooms,
     residents::{Handshake, Invitation, Submission, TemplateRequest},
 };
+use http::Method;
 use ruma::{
     EventId, RoomVersionId, ServerName,
     api::federation::membership::{
@@ -18,7 +19,14 @@ use ruma::{
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::FederationState;
-use crate::http::{Api, ApiError, Ruma, Signed};
+use crate::http::{Api, ApiError, Authentication, Paired, Ruma, Signed};
+
+/// Before `send_join` and `send_leave` had a version 2. The specification has them no more; servers that find no version 2
+/// ask here.
+const SEND_JOIN_V1: &str = "/_matrix/federation/v1/send_join/{room_id}/{event_id}";
+const SEND_LEAVE_V1: &str = "/_matrix/federation/v1/send_leave/{room_id}/{event_id}";
+
+const SIGNED: Authentication = Authentication::ServerSignatures;
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<FederationState> {
@@ -31,6 +39,8 @@ pub(super) fn api() -> Api<FederationState> {
         .endpoint(create_leave)
         .endpoint(create_invite)
         .endpoint(create_invite_v1)
+        .route(Method::PUT, SEND_JOIN_V1, SIGNED, create_join_v1)
+        .route(Method::PUT, SEND_LEAVE_V1, SIGNED, create_leave_v1)
 }
 
 /// `GET /_matrix/federation/v1/make_join/{roomId}/{userId}`
@@ -58,6 +68,26 @@ async fn create_join(
     State(outbound): State<Outbound>,
     Signed { origin, request }: Signed<create_join_event::v2::Request>,
 ) -> Result<Ruma<create_join_event::v2::Response>, ApiError> {
+    Ok(Ruma(take_join(&rooms, &outbound, &origin, request).await?))
+}
+
+/// `PUT /_matrix/federation/v1/send_join/{roomId}/{eventId}`
+async fn create_join_v1(
+    State(rooms): State<Rooms>,
+    State(outbound): State<Outbound>,
+    Signed { origin, request }: Signed<create_join_event::v2::Request>,
+) -> Result<Paired<create_join_event::v2::Response>, ApiError> {
+    let response = take_join(&rooms, &outbound, &origin, request).await?;
+
+    Ok(Paired(response))
+}
+
+async fn take_join(
+    rooms: &Rooms,
+    outbound: &Outbound,
+    origin: &ServerName,
+    request: create_join_event::v2::Request,
+) -> Result<create_join_event::v2::Response, ApiError> {
     let join = Submission {
         room_id: &request.room_id,
         event_id: &request.event_id,
@@ -68,8 +98,8 @@ async fn create_join(
         false => Members::All,
     };
 
-    let joined = rooms.accept_join(&origin, join, members).await?;
-    relay(&outbound, &rooms, &request.event_id, &origin).await?;
+    let joined = rooms.accept_join(origin, join, members).await?;
+    relay(outbound, rooms, &request.event_id, origin).await?;
 
     let mut state = create_join_event::v2::RoomState::new();
     state.state = pdus(&joined.state);
@@ -78,7 +108,7 @@ async fn create_join(
     state.members_omitted = joined.members_omitted;
     let servers = joined.servers.iter().map(ToString::to_string);
     state.servers_in_room = joined.members_omitted.then(|| servers.collect());
-    Ok(Ruma(create_join_event::v2::Response::new(state)))
+    Ok(create_join_event::v2::Response::new(state))
 }
 
 /// `GET /_matrix/federation/v1/make_knock/{roomId}/{userId}`
@@ -146,16 +176,36 @@ async fn create_leave(
     State(outbound): State<Outbound>,
     Signed { origin, request }: Signed<create_leave_event::v2::Request>,
 ) -> Result<Ruma<create_leave_event::v2::Response>, ApiError> {
+    take_leave(&rooms, &outbound, &origin, request).await?;
+
+    Ok(Ruma(create_leave_event::v2::Response::new()))
+}
+
+/// `PUT /_matrix/federation/v1/send_leave/{roomId}/{eventId}`
+async fn create_leave_v1(
+    State(rooms): State<Rooms>,
+    State(outbound): State<Outbound>,
+    Signed { origin, request }: Signed<create_leave_event::v2::Request>,
+) -> Result<Paired<create_leave_event::v2::Response>, ApiError> {
+    take_leave(&rooms, &outbound, &origin, request).await?;
+
+    Ok(Paired(create_leave_event::v2::Response::new()))
+}
+
+async fn take_leave(
+    rooms: &Rooms,
+    outbound: &Outbound,
+    origin: &ServerName,
+    request: create_leave_event::v2::Request,
+) -> Result<(), ApiError> {
     let leave = Submission {
         room_id: &request.room_id,
         event_id: &request.event_id,
         event: &request.pdu,
     };
 
-    rooms.accept_leave(&origin, leave).await?;
-    relay(&outbound, &rooms, &request.event_id, &origin).await?;
-
-    Ok(Ruma(create_leave_event::v2::Response::new()))
+    rooms.accept_leave(origin, leave).await?;
+    relay(outbound, rooms, &request.event_id, origin).await
 }
 
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`

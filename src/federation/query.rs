@@ -6,18 +6,19 @@ use axum::extract::State;
 use hearth_core::config::Config;
 use hearth_rooms::Directory;
 use hearth_users::{Accounts, Profiles};
-use ruma::api::federation::query::{get_profile_information, get_room_information};
+use ruma::api::federation::query::{
+    get_custom_information, get_profile_information, get_room_information,
+};
 
 use super::FederationState;
-use crate::http::{Api, ApiError, Signed};
-
-use crate::http::Ruma;
+use crate::http::{Api, ApiError, Ruma, Signed};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<FederationState> {
     Api::new()
         .endpoint(get_room_information)
         .endpoint(get_profile_information)
+        .endpoint(get_custom_information)
 }
 
 /// `GET /_matrix/federation/v1/query/directory`
@@ -52,4 +53,13 @@ async fn get_profile_information(
         fields.retain(|key, _| key == field.as_str());
     }
     Ok(Ruma(fields.into_iter().collect()))
+}
+
+/// `GET /_matrix/federation/v1/query/{queryType}`
+///
+/// The types that there are have endpoints of their own; another server learns that we know no other.
+async fn get_custom_information(
+    Signed { .. }: Signed<get_custom_information::v1::Request>,
+) -> Result<Ruma<get_custom_information::v1::Response>, ApiError> {
+    Err(ApiError::unrecognized())
 }

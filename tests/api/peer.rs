@@ -111,6 +111,8 @@ pub(crate) struct Joined {
     pub(crate) state: Vec<Value>,
     /// The id of the join.
     pub(crate) join: String,
+    /// The depth of the join.
+    pub(crate) depth: i64,
 }
 
 impl Peer {
@@ -121,31 +123,63 @@ impl Peer {
         format!("${}", reference_hash(event, &rules).unwrap())
     }
 
-    /// Lets a user of the peer join a room.
-    pub(crate) async fn join(&self, server: &TestServer, room_id: &str, name: &str) -> Joined {
-        let user_id = format!("@{name}:{}", self.name);
-        let place = format!("{}/{}", encode(room_id), encode(&user_id));
-        let uri = format!("/_matrix/federation/v1/make_join/{place}?ver=12");
+    /// A member event of a user of the peer, as the server says it must be: its id and the event.
+    pub(crate) async fn member(
+        &self,
+        server: &TestServer,
+        room_id: &str,
+        (user_id, membership): (&str, &str),
+    ) -> (String, Value) {
+        let place = format!("{}/{}", encode(room_id), encode(user_id));
+        let uri = format!("/_matrix/federation/v1/make_{membership}/{place}?ver=12");
         let (status, template) = self.get(server, &uri).await;
         assert_eq!(status, StatusCode::OK, "{template}");
         assert_eq!(template["room_version"], "12");
         let mut event = serde_json::from_value(template["event"].clone()).unwrap();
-        let join = self.complete(&mut event);
-        let place = format!("{}/{}", encode(room_id), encode(&join));
-        let uri = format!("/_matrix/federation/v2/send_join/{place}");
-        let event = serde_json::to_value(event).unwrap();
-        let (status, answer) = self.send(server, Method::PUT, &uri, event).await;
+        let event_id = self.complete(&mut event);
+        (event_id, serde_json::to_value(event).unwrap())
+    }
+
+    /// Hands an event over; `endpoint` is `v2/send_join`, for example.
+    pub(crate) async fn hand_over(
+        &self,
+        server: &TestServer,
+        endpoint: &str,
+        (event_id, event): (&str, &Value),
+    ) -> Answer {
+        let room_id = encode(event["room_id"].as_str().unwrap());
+        let uri = format!(
+            "/_matrix/federation/{endpoint}/{room_id}/{}",
+            encode(event_id)
+        );
+        self.send(server, Method::PUT, &uri, event.clone()).await
+    }
+
+    /// Lets a user of the peer join a room.
+    pub(crate) async fn join(&self, server: &TestServer, room_id: &str, name: &str) -> Joined {
+        let user_id = format!("@{name}:{}", self.name);
+        let (join, event) = self.member(server, room_id, (&user_id, "join")).await;
+        let handed = (join.as_str(), &event);
+        let (status, answer) = self.hand_over(server, "v2/send_join", handed).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         Joined {
             room_id: room_id.to_owned(),
             user_id,
             state: answer["state"].as_array().unwrap().clone(),
             join,
+            depth: event["depth"].as_i64().unwrap(),
         }
     }
 
     /// A message into a room that the peer has just joined, as JSON with its id.
     pub(crate) fn message(&self, joined: &Joined, text: &str) -> (String, Value) {
+        let content = json!({ "msgtype": "m.text", "body": text });
+        let event = json!({ "type": "m.room.message", "content": content, "depth": 50 });
+        self.event(joined, event)
+    }
+
+    /// An event right after the peer's join, of which type, content, depth and perhaps a state key are given.
+    pub(crate) fn event(&self, joined: &Joined, mut event: Value) -> (String, Value) {
         let powers = joined.state.iter();
         let powers = powers.filter(|event| event["type"] == "m.room.power_levels");
         let rules = VERSION.rules().unwrap();
@@ -156,12 +190,11 @@ impl Peer {
             })
             .collect();
         auth.push(joined.join.clone());
-        let event = json!({
-            "type": "m.room.message", "room_id": joined.room_id, "sender": joined.user_id,
-            "content": { "msgtype": "m.text", "body": text },
-            "prev_events": [joined.join], "auth_events": auth,
-            "depth": 50, "origin_server_ts": 1_750_000_000_000_i64,
-        });
+        event["room_id"] = json!(joined.room_id);
+        event["sender"] = json!(joined.user_id);
+        event["prev_events"] = json!([joined.join]);
+        event["auth_events"] = json!(auth);
+        event["origin_server_ts"] = json!(1_750_000_000_000_i64);
         let mut event = serde_json::from_value(event).unwrap();
         let event_id = self.complete(&mut event);
         (event_id, serde_json::to_value(event).unwrap())
