@@ -6,6 +6,7 @@ mod federation {
     mod directory;
     mod ephemera;
     mod hostile;
+    mod invites;
     mod outages;
     mod pair;
     mod rooms;

@@ -67,6 +67,23 @@ impl RoomEvent {
         }
     }
 
+    /// A state event of a room that this server is not in: it has no number and no place, and nobody checked it.
+    pub(crate) fn outside(room: RoomNid, sender: UserNid, pdu: Pdu) -> Self {
+        Self {
+            nid: EventNid(0),
+            room,
+            sender,
+            state_key: None,
+            snapshot: None,
+            auth: Vec::new(),
+            status: Status::Accepted,
+            redaction: None,
+            pdu,
+            after_gap: false,
+            stream_order: OnceLock::new(),
+        }
+    }
+
     /// The event as one before which others are missing.
     pub(crate) fn after_gap(mut self) -> Self {
         self.after_gap = true;

@@ -8,13 +8,12 @@ mod completion;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use hearth_store::{membership as membership_table, write::MembershipRow};
+use hearth_store::write::MembershipRow;
 use moka::future::Cache;
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId,
     api::error::ErrorKind,
 };
-use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use self::completion::{Completed, Wanted};
@@ -205,14 +204,19 @@ impl Rooms {
             user_id: user,
             content: with_reason(CanonicalJsonObject::new(), reason),
         };
-        if let Err(error) = self.ask_each(&servers, &wanted).await {
-            tracing::info!(
-                room_id = %room.id,
-                error = &error as &dyn std::error::Error,
-                "no server in the room was told that a user leaves"
-            );
-        }
-        self.put_membership(room, user, "leave", false).await
+        let Err(error) = self.ask_each(&servers, &wanted).await else {
+            return Ok(());
+        };
+        tracing::info!(
+            room_id = %room.id,
+            error = &error as &dyn std::error::Error,
+            "no server in the room was told that a user leaves"
+        );
+        let leave = wanted
+            .alone(&room.version, self.identity(), self.clock().now())
+            .map_err(SendError::BadEvent)?;
+        self.note_gone(room, user, &leave).await?;
+        Ok(())
     }
 
     async fn leave_through(
@@ -224,6 +228,9 @@ impl Rooms {
         self.residents()
             .send_leave(server, submission(&pdu))
             .await?;
+        let room = self.find(wanted.room_id).await?;
+        let room = room.ok_or(SendError::UnknownRoom)?;
+        self.note_gone(&room, wanted.user_id, &pdu).await?;
         Ok(())
     }
 
@@ -290,65 +297,33 @@ impl Rooms {
             })
     }
 
-    /// The servers that may help a user: those that were named, those that the user's invite or knock tells of, those
-    /// with users in the room as we know it, and the one in the room's id.
+    /// The servers that may help a user: those that were named, and those that the user's invite or knock tells of.
+    ///
+    /// Those that we know of ourselves are asked too when this server is in the room and knows who is, and when nobody was
+    /// named: whoever names servers wants to go through one of these.
     async fn servers_to_ask(
         &self,
         room_id: &RoomId,
         via: &[OwnedServerName],
         user: &UserId,
     ) -> Result<Vec<OwnedServerName>, MembershipError> {
-        let mut servers = via.to_vec();
+        let ours = &self.identity().server_name;
+        let mut servers: Vec<_> = via.iter().filter(|name| *name != ours).cloned().collect();
+        let are_named = !servers.is_empty();
         if let Some(room) = self.find(room_id).await? {
             servers.extend(self.servers_of_invite(&room, user).await?);
-            servers.extend(self.authorities(&room).await?);
-            servers.extend(self.servers(&room).await?.into_iter().take(SERVERS));
+            if !are_named || self.is_resident(&room).await? {
+                servers.extend(self.authorities(&room).await?);
+                servers.extend(self.servers(&room).await?.into_iter().take(SERVERS));
+            }
         }
-        servers.extend(room_id.server_name().map(ToOwned::to_owned));
-        let mut seen = HashSet::from([self.identity().server_name.clone()]);
+        if !are_named {
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
+        let mut seen = HashSet::from([ours.clone()]);
         servers.retain(|server| seen.insert(server.clone()));
         servers.truncate(SERVERS);
         Ok(servers)
-    }
-
-    /// The servers of those who sent a user's invite, and what goes with it.
-    pub(crate) async fn servers_of_invite(
-        &self,
-        room: &Room,
-        user: &UserId,
-    ) -> sqlx::Result<Vec<OwnedServerName>> {
-        #[derive(Deserialize)]
-        struct Told {
-            sender: ruma::OwnedUserId,
-        }
-        let nid = self.interner().user(user).await?;
-        let mut conn = self.pool().acquire().await?;
-        let row = membership_table::find(&mut conn, nid, room.nid).await?;
-        drop(conn);
-        let Some(row) = row.filter(|row| matches!(&*row.membership, "invite" | "knock")) else {
-            return Ok(Vec::new());
-        };
-        let sender = self.interner().user_id(row.sender).await?;
-        let told: Vec<Told> = row
-            .stripped
-            .and_then(|told| serde_json::from_str(&told).ok())
-            .unwrap_or_default();
-        let told = told.into_iter().map(|event| event.sender);
-        let senders = std::iter::once(sender).chain(told);
-        Ok(senders.map(|user| user.server_name().to_owned()).collect())
-    }
-
-    /// Writes a membership that no stored event says.
-    pub(crate) async fn write_membership(&self, row: MembershipRow) -> Result<(), SendError> {
-        let write = hearth_store::write::Write {
-            memberships: vec![row],
-            ..Default::default()
-        };
-        self.journal()
-            .submit(write)
-            .await
-            .map_err(SendError::from)?;
-        Ok(())
     }
 }
 

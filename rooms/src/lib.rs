@@ -34,6 +34,7 @@ mod member_profiles;
 mod membership;
 mod merge;
 mod outliers;
+mod outside;
 mod peer;
 pub mod peers;
 mod placing;

@@ -332,3 +332,43 @@ pub async fn list_newest(
     .await?;
     Ok(rows.into_iter().map(|row| (row.room, row.nid)).collect())
 }
+
+/// What is asked of the top of a room's history.
+#[derive(Clone, Copy, Debug)]
+pub struct Deepest {
+    /// The room.
+    pub room: RoomNid,
+    /// Up to this (depth, stream order).
+    pub high: (i64, i64),
+    /// Up to this stream order.
+    pub until: i64,
+    /// How many events, the deepest ones.
+    pub limit: i64,
+}
+
+/// Lists the deepest events of many rooms' timelines, in no order.
+pub async fn list_deepest(
+    conn: &mut PgConnection,
+    parts: &[Deepest],
+) -> sqlx::Result<Vec<(RoomNid, EventNid)>> {
+    let column = |value: fn(&Deepest) -> i64| -> Vec<i64> { parts.iter().map(value).collect() };
+    let rows = sqlx::query!(
+        r#"SELECT w.room AS "room!: RoomNid", e.nid AS "nid: EventNid"
+           FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                AS w (room, depth, stream_order, until, wanted)
+           CROSS JOIN LATERAL (
+               SELECT nid FROM event
+               WHERE room_nid = w.room AND stream_order IS NOT NULL
+               AND (depth, stream_order) <= (w.depth, w.stream_order) AND stream_order <= w.until
+               ORDER BY depth DESC, stream_order DESC LIMIT w.wanted
+           ) e"#,
+        &column(|part| part.room.0),
+        &column(|part| part.high.0),
+        &column(|part| part.high.1),
+        &column(|part| part.until),
+        &column(|part| part.limit),
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.room, row.nid)).collect())
+}

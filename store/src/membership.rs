@@ -73,7 +73,7 @@ pub struct Stored {
     pub sender: UserNid,
     /// When it changed last.
     pub position: Position,
-    /// Stripped state for invites and knocks.
+    /// Stripped state for invites and knocks, or the member event that ended one in a room that this server is not in.
     pub stripped: Option<String>,
     /// Whether the user forgot the room.
     pub forgotten: bool,

@@ -167,7 +167,8 @@ pub struct MembershipRow {
     pub event: Option<EventNid>,
     /// Who sent the member event.
     pub sender: UserNid,
-    /// Stripped state for invites and knocks: a JSON array.
+    /// Stripped state for invites and knocks: a JSON array. For the end of one in a room that this server is not in: the
+    /// member event.
     pub stripped: Option<String>,
     /// Whether the user forgot the room.
     pub forgotten: bool,

@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     pub from: Option<Position>,
     pub until: Position,
     pub sight: Sight,
+    /// For [`Sight::Own`].
+    pub own: Option<Arc<RoomEvent>>,
     /// Whether the state may have changed.
     pub state_moved: bool,
     /// Whether the user is joined at `until`.
@@ -99,6 +101,7 @@ async fn read<'a>(
             from: wanted.from,
             until: wanted.until,
             sight: wanted.sight,
+            own: wanted.own.clone(),
         })
         .collect();
     let mut timelines = timeline::read(sync, view, &spans).await?;

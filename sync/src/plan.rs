@@ -1,9 +1,13 @@
 //! Which rooms a `/sync` is about, and what of each.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use hearth_core::{EventNid, Position, RoomNid, StateKeyNid};
-use hearth_rooms::Room;
+use hearth_rooms::{Room, RoomEvent};
+use hearth_store::membership;
 use ruma::events::{StateEventType, room::member::MembershipState};
 
 use crate::{
@@ -56,23 +60,38 @@ pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sql
         .collect();
     let before = memberships_at(sync, view, &changed).await?;
     plan.joined = joined_rooms(sync, view, members, &plan.all_joined, &before).await?;
-    let rooms = sync.rooms().find_by_nids(&left).await?;
-    let leaves = left.iter().filter_map(|nid| members.rooms[nid].event);
-    let ends = ends(sync, view, leaves.collect()).await?;
-    for nid in left {
-        // Another device of the user has to learn of the leave, though he forgot the room at once.
-        if members.rooms[&nid].forgotten && !before.contains(&nid) {
-            continue;
-        }
-        let room = rooms.get(&nid);
-        if let Some(room) = room.filter(|room| view.filter.rooms.matches_room(&room.id)) {
-            let from = view.since.filter(|_| before.contains(&nid));
-            let member = &members.rooms[&nid];
-            plan.left
-                .push(left_room(Arc::clone(room), member, from, &ends));
-        }
-    }
+    plan.left = left_rooms(sync, view, members, &left, &before).await?;
     Ok(plan)
+}
+
+/// The rooms that the user left. `before`: in which of them he was joined at the token.
+async fn left_rooms(
+    sync: &Sync,
+    view: &View<'_>,
+    members: &Members,
+    left: &[RoomNid],
+    before: &HashSet<RoomNid>,
+) -> sqlx::Result<Vec<Wanted>> {
+    // Another device of the user has to learn of the leave, though he forgot the room at once.
+    let is_told = |nid: &RoomNid| !members.rooms[nid].forgotten || before.contains(nid);
+    let left: Vec<RoomNid> = left.iter().copied().filter(is_told).collect();
+    let mut rooms = sync.rooms().find_by_nids(&left).await?;
+    rooms.retain(|_, room| view.filter.rooms.matches_room(&room.id));
+    let leaves = Leaves::read(sync, view, members, &rooms).await?;
+    let wanted = rooms.into_iter().map(|(nid, room)| Wanted {
+        room,
+        from: view.since.filter(|_| before.contains(&nid)),
+        until: members.rooms[&nid].position,
+        // He sees the room up to the leave if he was in it, and else only the leave.
+        sight: match leaves.ends.contains(&nid) {
+            true => Sight::Checked(Position(i64::MAX)),
+            false => Sight::Own,
+        },
+        own: leaves.events.get(&nid).cloned(),
+        state_moved: true,
+        joined: false,
+    });
+    Ok(wanted.collect())
 }
 
 /// The rooms that the user is in and that may have moved. `before`: in which of those whose membership changed he was
@@ -111,6 +130,7 @@ async fn joined_rooms(
                     Some(since) if joined <= since => Sight::All,
                     _ => Sight::Checked(joined),
                 },
+                own: None,
                 state_moved,
                 joined: true,
             };
@@ -127,52 +147,84 @@ fn is_recently_left(view: &View<'_>, member: &Member) -> bool {
         }
 }
 
-/// A room that the user left: he sees it up to the leave if he was in it, and else only the leave.
-fn left_room(
-    room: Arc<Room>,
-    member: &Member,
-    from: Option<Position>,
-    ends: &HashSet<EventNid>,
-) -> Wanted {
-    let was_in = member.event.is_some_and(|event| ends.contains(&event));
-    let sight = match was_in {
-        true => Sight::Checked(Position(i64::MAX)),
-        false => Sight::Only(member.event),
-    };
-    Wanted {
-        room,
-        from,
-        until: member.position,
-        sight,
-        state_moved: true,
-        joined: false,
+/// How the user came out of rooms.
+struct Leaves {
+    /// His member events.
+    events: HashMap<RoomNid, Arc<RoomEvent>>,
+    /// The rooms that he was joined to before.
+    ends: HashSet<RoomNid>,
+}
+
+impl Leaves {
+    async fn read(
+        sync: &Sync,
+        view: &View<'_>,
+        members: &Members,
+        rooms: &HashMap<RoomNid, Arc<Room>>,
+    ) -> sqlx::Result<Self> {
+        let stored = rooms.keys().filter_map(|nid| members.rooms[nid].event);
+        let stored = sync
+            .rooms()
+            .events()
+            .map(stored.collect::<Vec<_>>())
+            .await?;
+        let mut events: HashMap<RoomNid, Arc<RoomEvent>> = stored
+            .into_values()
+            .map(|event| (event.room, event))
+            .collect();
+        let ends = ends(sync, view, &events).await?;
+        events.extend(told(sync, view, members, rooms).await?);
+        Ok(Self { events, ends })
     }
 }
 
-/// Those of the user's member events that ended his being joined.
+/// The rooms in which these member events of the user ended his being joined.
 async fn ends(
     sync: &Sync,
     view: &View<'_>,
-    events: Vec<EventNid>,
-) -> sqlx::Result<HashSet<EventNid>> {
+    events: &HashMap<RoomNid, Arc<RoomEvent>>,
+) -> sqlx::Result<HashSet<RoomNid>> {
     let Some(key) = own_key(sync, view).await?.filter(|_| !events.is_empty()) else {
         return Ok(HashSet::new());
     };
-    let events = sync.rooms().events().map(events).await?;
     let before: Vec<_> = events.values().filter_map(|event| event.snapshot).collect();
     let before = sync.rooms().snapshots_of(before).await?;
     let replaced = events.values().filter_map(|event| {
         let before = before.get(&event.snapshot?)?;
-        Some((event.nid, before.get(key)?))
+        Some((event.room, before.get(key)?))
     });
-    let replaced: Vec<(EventNid, EventNid)> = replaced.collect();
+    let replaced: Vec<(RoomNid, EventNid)> = replaced.collect();
     let nids: Vec<EventNid> = replaced.iter().map(|(_, before)| *before).collect();
     let read = sync.rooms().events().map(nids).await?;
     let ends = replaced.into_iter().filter(|(_, before)| {
         let before = read.get(before);
         before.is_some_and(|event| hearth_rooms::membership_of(event) == MembershipState::Join)
     });
-    Ok(ends.map(|(event, _)| event).collect())
+    Ok(ends.map(|(room, _)| room).collect())
+}
+
+/// The member events with which invites and knocks ended in rooms that this server is not in.
+async fn told(
+    sync: &Sync,
+    view: &View<'_>,
+    members: &Members,
+    rooms: &HashMap<RoomNid, Arc<Room>>,
+) -> sqlx::Result<Vec<(RoomNid, Arc<RoomEvent>)>> {
+    let outside = rooms.keys().copied();
+    let outside: Vec<RoomNid> = outside
+        .filter(|nid| members.rooms[nid].event.is_none())
+        .collect();
+    if outside.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut conn = sync.pool().acquire().await?;
+    let rows = membership::list_of_user_in(&mut conn, view.receiver.user, &outside).await?;
+    drop(conn);
+    let told = rows.iter().filter_map(|row| {
+        let event = sync.rooms().gone_event(rooms.get(&row.room)?, row)?;
+        Some((row.room, Arc::new(event)))
+    });
+    Ok(told.collect())
 }
 
 /// The number of the user's key in the state of rooms, if anybody ever used it.

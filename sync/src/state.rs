@@ -87,7 +87,7 @@ pub(crate) async fn read(sync: &Sync, asked: &[Asked<'_>]) -> sqlx::Result<Vec<S
 
 impl Asked<'_> {
     fn is_read(&self) -> bool {
-        self.moved && !matches!(self.sight, Sight::Only(_))
+        self.moved && !matches!(self.sight, Sight::Own)
     }
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn select(
     asked: &Asked<'_>,
     states: &States,
 ) -> BTreeMap<StateKeyNid, EventNid> {
-    if !asked.moved || matches!(asked.sight, Sight::Only(_)) {
+    if !asked.moved || matches!(asked.sight, Sight::Own) {
         return BTreeMap::new();
     }
     let from = match view.full_state {

@@ -1,6 +1,11 @@
 //! The newest events of many rooms at once, each from its own place on.
+//!
+//! Which they are is told by their arrival when the client has the room up to some place. When it has nothing of the room,
+//! they are the last ones of the graph: what came late from a branch that ended long ago is history that `/messages` has.
+//! They are always given in the order of their arrival.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -27,6 +32,8 @@ pub(crate) struct Span {
     /// Up to this position.
     pub until: Position,
     pub sight: Sight,
+    /// For [`Sight::Own`].
+    pub own: Option<Arc<RoomEvent>>,
 }
 
 /// What of a room the user may see.
@@ -36,8 +43,8 @@ pub(crate) enum Sight {
     All,
     /// What history visibility says of events up to this position; all that came later, for he was joined since.
     Checked(Position),
-    /// Nothing but this member event of his.
-    Only(Option<EventNid>),
+    /// Nothing but a member event of his.
+    Own,
 }
 
 /// A piece of a room's timeline.
@@ -53,21 +60,61 @@ pub(crate) struct Timeline {
     pub filtered: bool,
 }
 
+/// Which events are the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Those that came last.
+    Arrival,
+    /// Those that come last in the room's graph.
+    Graph,
+}
+
 /// A timeline that is being read, newest events first.
 struct Reading<'a> {
     span: &'a Span,
+    order: Order,
     kept: Vec<Arc<RoomEvent>>,
-    /// Events up to here are still to be read.
-    high: i64,
+    /// The last event that was read, kept or not.
+    last: Option<Arc<RoomEvent>>,
     done: bool,
     /// Whether it ends at an event before which others are missing: the client has to ask for these.
     gap: bool,
     limit: usize,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(span: &'a Span, filter: &Filter, limit: usize) -> Self {
+        let mut reading = Self {
+            span,
+            order: match span.from {
+                Some(_) => Order::Arrival,
+                None => Order::Graph,
+            },
+            kept: Vec::new(),
+            last: None,
+            done: !filter.matches_room(&span.room.id),
+            gap: false,
+            limit,
+        };
+        if span.sight == Sight::Own && !reading.done {
+            let own = span.own.iter().filter(|event| filter.matches(event));
+            reading.kept.extend(own.cloned());
+            reading.done = true;
+        }
+        reading
+    }
+
     fn low(&self) -> i64 {
         self.span.from.map_or(i64::MIN, |from| from.0)
+    }
+
+    /// Events up to this (depth, stream order) are still to be read.
+    fn high(&self) -> (i64, i64) {
+        let last = self.last.as_ref();
+        last.map_or((i64::MAX, self.span.until.0), |event| {
+            let order = event.stream_order().unwrap_or_default();
+            (event.pdu.depth, order - 1)
+        })
     }
 
     fn chunk(&self, filtered: bool, round: usize) -> usize {
@@ -79,11 +126,24 @@ impl Reading<'_> {
         }
     }
 
+    /// What memory has of the next `chunk` events, newest first, and whether there are more. Memory knows only the order
+    /// of arrival: the last ones of the graph are those, too, as long as each follows the one before and no other.
+    fn recent(&self, sync: &Sync, chunk: usize) -> Option<(Vec<Arc<RoomEvent>>, bool)> {
+        let (low, (_, high)) = (self.low(), self.high());
+        let (mut events, more) = sync.rooms().recent(&self.span.room, low, high, chunk)?;
+        events.reverse();
+        let line: Vec<_> = self.last.iter().chain(&events).collect();
+        let follows = |pair: &[&Arc<RoomEvent>]| {
+            let previous = &pair[0].pdu.prev_events;
+            previous.len() == 1 && previous[0] == pair[1].pdu.event_id
+        };
+        (self.order == Order::Arrival || line.windows(2).all(follows)).then_some((events, more))
+    }
+
     fn finish(mut self, filtered: bool) -> Timeline {
         let limited = self.kept.len() > self.limit || !self.done || self.gap;
         self.kept.truncate(self.limit);
-        self.kept.reverse();
-        let prev_batch = match self.kept.first() {
+        let prev_batch = match self.kept.last() {
             Some(first) => PageToken::Topological {
                 depth: first.pdu.depth,
                 order: first.stream_order().unwrap_or_default() - 1,
@@ -92,6 +152,7 @@ impl Reading<'_> {
                 order: self.span.until.0,
             },
         };
+        self.kept.sort_by_key(|event| event.stream_order());
         Timeline {
             events: self.kept,
             limited,
@@ -111,29 +172,15 @@ pub(crate) async fn read(
     let limit = view.filter.timeline_limit();
     let mut readings: Vec<Reading<'_>> = spans
         .iter()
-        .map(|span| Reading {
-            span,
-            kept: Vec::new(),
-            high: span.until.0,
-            done: !filter.matches_room(&span.room.id),
-            gap: false,
-            limit,
-        })
+        .map(|span| Reading::new(span, filter, limit))
         .collect();
-    read_own(sync, filter, &mut readings).await?;
     for round in 0..ROUNDS {
         let mut unread = Vec::new();
         for (index, reading) in readings.iter_mut().enumerate().filter(|(_, r)| !r.done) {
             let filtered = !filter.is_open() || reading.span.sight != Sight::All;
             let chunk = reading.chunk(filtered, round);
-            match sync
-                .rooms()
-                .recent(&reading.span.room, reading.low(), reading.high, chunk)
-            {
-                Some((mut events, more)) => {
-                    events.reverse();
-                    take(sync, view, reading, events, more).await?;
-                }
+            match reading.recent(sync, chunk) {
+                Some((events, more)) => take(sync, view, reading, events, more).await?,
                 None => unread.push((index, chunk)),
             }
         }
@@ -148,31 +195,7 @@ pub(crate) async fn read(
         .collect())
 }
 
-/// Reads the member events of those who see nothing else.
-async fn read_own(sync: &Sync, filter: &Filter, readings: &mut [Reading<'_>]) -> sqlx::Result<()> {
-    let nids: Vec<EventNid> = readings
-        .iter()
-        .filter_map(|reading| match reading.span.sight {
-            Sight::Only(nid) => nid,
-            Sight::All | Sight::Checked(_) => None,
-        })
-        .collect();
-    let events = sync.rooms().events().map(nids).await?;
-    for reading in readings {
-        let Sight::Only(nid) = reading.span.sight else {
-            continue;
-        };
-        let event = nid.and_then(|nid| events.get(&nid));
-        let event = event.filter(|event| filter.matches(event));
-        if !reading.done {
-            reading.kept.extend(event.cloned());
-        }
-        reading.done = true;
-    }
-    Ok(())
-}
-
-/// Reads a chunk of each of the rooms that memory does not reach back in: one statement.
+/// Reads a chunk of each of the rooms that memory does not reach back in.
 async fn read_stored(
     sync: &Sync,
     view: &View<'_>,
@@ -182,19 +205,7 @@ async fn read_stored(
     if unread.is_empty() {
         return Ok(());
     }
-    let mut wanted = Vec::with_capacity(unread.len());
-    for (index, chunk) in unread {
-        let reading = &readings[*index];
-        wanted.push(event::Newest {
-            room: reading.span.room.nid,
-            low: reading.low(),
-            high: reading.high,
-            limit: i64::try_from(*chunk + 1).unwrap_or(i64::MAX),
-        });
-    }
-    let mut conn = sync.pool().acquire().await?;
-    let rows = event::list_newest(&mut conn, &wanted).await?;
-    drop(conn);
+    let rows = stored(sync, readings, unread).await?;
     let nids: Vec<EventNid> = rows.iter().map(|(_, nid)| *nid).collect();
     let stored = sync.rooms().events().map(nids).await?;
     let mut by_room: HashMap<RoomNid, Vec<Arc<RoomEvent>>> = HashMap::new();
@@ -224,12 +235,52 @@ async fn read_stored(
     for (index, chunk) in unread {
         let reading = &mut readings[*index];
         let mut events = by_room.remove(&reading.span.room.nid).unwrap_or_default();
-        events.sort_by_key(|event| std::cmp::Reverse(event.stream_order()));
+        events.sort_by_key(|event| match reading.order {
+            Order::Arrival => Reverse((0, event.stream_order())),
+            Order::Graph => Reverse((event.pdu.depth, event.stream_order())),
+        });
         let more = events.len() > *chunk;
         events.truncate(*chunk);
         take(sync, view, reading, events, more).await?;
     }
     Ok(())
+}
+
+/// The numbers of the next events of rooms, one more of each than asked for: at most one statement for each order.
+async fn stored(
+    sync: &Sync,
+    readings: &[Reading<'_>],
+    unread: &[(usize, usize)],
+) -> sqlx::Result<Vec<(RoomNid, EventNid)>> {
+    let (mut newest, mut deepest) = (Vec::new(), Vec::new());
+    for (index, chunk) in unread {
+        let reading = &readings[*index];
+        let room = reading.span.room.nid;
+        let limit = i64::try_from(*chunk + 1).unwrap_or(i64::MAX);
+        match reading.order {
+            Order::Arrival => newest.push(event::Newest {
+                room,
+                low: reading.low(),
+                high: reading.high().1,
+                limit,
+            }),
+            Order::Graph => deepest.push(event::Deepest {
+                room,
+                high: reading.high(),
+                until: reading.span.until.0,
+                limit,
+            }),
+        }
+    }
+    let mut conn = sync.pool().acquire().await?;
+    let mut rows = Vec::new();
+    if !newest.is_empty() {
+        rows = event::list_newest(&mut conn, &newest).await?;
+    }
+    if !deepest.is_empty() {
+        rows.extend(event::list_deepest(&mut conn, &deepest).await?);
+    }
+    Ok(rows)
 }
 
 /// Takes a chunk in, newest first.
@@ -244,20 +295,19 @@ async fn take(
         reading.gap = true;
         events.truncate(place + 1);
     }
-    if let Some(last) = events.last().and_then(|event| event.stream_order()) {
-        reading.high = last - 1;
+    if let Some(last) = events.last() {
+        reading.last = Some(Arc::clone(last));
     }
     let filter = &view.filter.timeline;
-    let mut events: Vec<_> = events
-        .into_iter()
-        .filter(|event| filter.matches(event) && !is_ignored(event, &view.receiver.ignored))
-        .collect();
+    events.retain(|event| filter.matches(event) && !is_ignored(event, &view.receiver.ignored));
     if let Sight::Checked(joined) = reading.span.sight {
-        let later = events.partition_point(|event| event.stream_order() >= Some(joined.0));
-        let earlier = events.split_off(later);
+        let is_earlier = |event: &Arc<RoomEvent>| event.stream_order() < Some(joined.0);
+        let earlier: Vec<_> = events.iter().filter(|e| is_earlier(e)).cloned().collect();
         if !earlier.is_empty() {
             let (room, user) = (&reading.span.room, &view.receiver.user_id);
-            events.extend(sync.rooms().visible(room, user, earlier).await?);
+            let visible = sync.rooms().visible(room, user, earlier).await?;
+            let visible: HashSet<EventNid> = visible.iter().map(|event| event.nid).collect();
+            events.retain(|event| !is_earlier(event) || visible.contains(&event.nid));
         }
     }
     reading.kept.extend(events);

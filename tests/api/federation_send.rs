@@ -8,6 +8,7 @@ use super::{
     chat::ids,
     peer::{Joined, Peer},
     server::{TestServer, User},
+    sync::filter,
 };
 
 /// A server, a user in a room, and a peer that has joined it.
@@ -205,4 +206,41 @@ async fn a_server_that_a_room_excludes_is_not_heard(pool: PgPool) {
         scene.peer.get(&scene.server, &uri).await.0,
         StatusCode::FORBIDDEN
     );
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn state_of_a_branch_that_ended_long_ago_is_told_with_the_newest_messages(pool: PgPool) {
+    let server = TestServer::new(pool.clone()).await;
+    let alice = server.register("alice").await;
+    let body = json!({
+        "preset": "public_chat",
+        "power_level_content_override": { "events": { "m.room.name": 0 } },
+    });
+    let room = server.room(&alice, body).await;
+    let peer = Peer::known(&pool, &server, "peer.example").await;
+    let joined = peer.join(&server, &room, "bob").await;
+    let name = json!({
+        "type": "m.room.name", "state_key": "", "content": { "name": "Tea" }, "depth": joined.depth + 1,
+    });
+    let (named, name) = peer.event(&joined, name);
+    server.say(&alice, &room, "one").await;
+    let two = server.say(&alice, &room, "two").await;
+
+    let (_, taken) = peer.transact(&server, "1", (vec![name], vec![])).await;
+    assert_eq!(taken["pdus"][&named], json!({}));
+    server.send_event(&alice, &room, "x.merge", json!({})).await;
+
+    let filter = filter(&json!({
+        "room": { "timeline": { "limit": 1, "not_types": ["x.merge"] } },
+    }));
+    let response = server.sync_with(&alice, &filter).await;
+    let response = &response["rooms"]["join"][&room];
+    assert_eq!(ids(&response["timeline"]["events"]), [two.as_str()]);
+    assert!(ids(&response["state"]["events"]).contains(&named.as_str()));
+    // Nothing is lost and nothing comes twice on the way back.
+    let from = response["timeline"]["prev_batch"].as_str().unwrap();
+    let query = format!("dir=b&limit=50&from={from}");
+    let (_, page) = server.messages(&alice, &room, &query).await;
+    assert_eq!(page["chunk"][0]["event_id"], named);
+    assert_eq!(page["chunk"][1]["content"]["body"], "one");
 }

@@ -6,6 +6,7 @@ use ruma::{
     RoomVersionId, UserId, room_version_rules::EventIdFormatVersion,
     signatures::hash_and_sign_event, state_res::check_pdu_format,
 };
+use serde_json::{json, value::to_raw_value};
 
 use crate::{
     residents::{Handshake, Template},
@@ -92,6 +93,31 @@ impl Wanted<'_> {
         Ok(Completed { version, pdu })
     }
 
+    /// The event without a place in the room's graph: for the user alone, when no other server takes it in.
+    pub(super) fn alone(
+        &self,
+        version: &RoomVersionId,
+        identity: &Identity,
+        now: MilliSecondsSinceUnixEpoch,
+    ) -> Result<Pdu, String> {
+        let event = json!({
+            "type": "m.room.member",
+            "room_id": self.room_id,
+            "sender": self.user_id,
+            "state_key": self.user_id,
+            "content": { "membership": self.handshake.membership() },
+            "auth_events": [],
+            "prev_events": [],
+            "depth": 0,
+        });
+        let template = Template {
+            version: Some(version.clone()),
+            event: to_raw_value(&event).map_err(|error| error.to_string())?,
+        };
+        let completed = self.complete(template, None, identity, now)?;
+        Ok(completed.pdu)
+    }
+
     /// Server-Server API, `GET /make_join`: what must be verified before the template is signed.
     fn check(&self, template: &CanonicalJsonObject) -> Result<(), String> {
         let has = |key: &str, wanted: &str| match template
@@ -128,7 +154,7 @@ fn authorising(template: &CanonicalJsonObject) -> Option<String> {
 mod tests {
     use hearth_core::signing::ServerKey;
     use ruma::{room_id, user_id};
-    use serde_json::{Value, json, value::to_raw_value};
+    use serde_json::Value;
 
     use super::*;
 
@@ -168,13 +194,16 @@ mod tests {
         })
     }
 
+    fn now() -> MilliSecondsSinceUnixEpoch {
+        MilliSecondsSinceUnixEpoch(1_700_000_000_000_u64.try_into().unwrap())
+    }
+
     fn complete(wanted: &Wanted<'_>, event: &Value) -> Result<Completed, String> {
         let template = Template {
             version: Some(RoomVersionId::V10),
             event: to_raw_value(event).unwrap(),
         };
-        let now = MilliSecondsSinceUnixEpoch(1_700_000_000_000_u64.try_into().unwrap());
-        wanted.complete(template, None, &identity(), now)
+        wanted.complete(template, None, &identity(), now())
     }
 
     #[test]
@@ -218,6 +247,18 @@ mod tests {
 
             assert!(complete(&wanted(Handshake::Join), &event).is_err(), "{key}");
         }
+    }
+
+    #[test]
+    fn an_event_for_the_user_alone_says_what_he_says() {
+        let made = wanted(Handshake::Leave)
+            .alone(&RoomVersionId::V12, &identity(), now())
+            .unwrap();
+
+        assert_eq!(made.state_key.as_deref(), Some("@ann:here.example"));
+        let content: Value = made.content_as().unwrap();
+        assert_eq!(content["membership"], "leave");
+        assert_eq!(content["displayname"], "Ann");
     }
 
     #[test]

@@ -22,19 +22,21 @@ use crate::{
     version,
 };
 
-#[derive(Deserialize)]
-struct Content {
-    membership: String,
-}
-
-/// The user of ours whom a member event keeps out of a room, and the membership that it leaves him.
-fn refused(event: &Pdu, server: &ServerName) -> Option<(OwnedUserId, String)> {
+/// The user of ours whom a member event keeps out of a room.
+fn refused(event: &Pdu, server: &ServerName) -> Option<OwnedUserId> {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
     let content: Content = event.content_as().ok()?;
     let user = UserId::parse(event.state_key.as_deref()?).ok()?;
     let is_refused = event.kind == TimelineEventType::RoomMember
-        && matches!(&*content.membership, "leave" | "ban")
+        && matches!(
+            content.membership,
+            MembershipState::Leave | MembershipState::Ban
+        )
         && user.server_name() == server;
-    is_refused.then_some((user, content.membership))
+    is_refused.then_some(user)
 }
 
 impl Rooms {
@@ -82,7 +84,7 @@ impl Rooms {
     }
 
     /// Takes in an event of a room that this server is not in: of interest is only that an invite of a user of ours was
-    /// taken back, or a knock goes unheard. Who told us of the room may tell us so.
+    /// taken back, or a knock goes unheard.
     pub(crate) async fn receive_outside(
         &self,
         room: &Room,
@@ -90,25 +92,12 @@ impl Rooms {
     ) -> Result<Received, ReceiveError> {
         let verified = self.verify(&room.rules, vec![event]).await.pop();
         let event = verified.ok_or(ReceiveError::NotInRoom)??;
-        let refused = refused(event.pdu(), &self.identity().server_name);
-        let (user, membership) = refused.ok_or(ReceiveError::NotInRoom)?;
-        let sender = &event.pdu().sender;
-        let told_by = self.servers_of_invite(room, &user).await?;
-        if !told_by.iter().any(|server| server == sender.server_name()) {
+        let user = refused(event.pdu(), &self.identity().server_name);
+        let user = user.ok_or(ReceiveError::NotInRoom)?;
+        if !self.may_end(room, &user, &event.pdu().sender).await? {
             return Err(ReceiveError::NotInRoom);
         }
-        let row = MembershipRow {
-            user: self.interner().user(&user).await?,
-            room: room.nid,
-            membership,
-            event: None,
-            sender: self.interner().user(sender).await?,
-            stripped: None,
-            forgotten: false,
-            display_name: None,
-            avatar_url: None,
-        };
-        self.write_membership(row).await?;
+        self.note_gone(room, &user, event.pdu()).await?;
         Ok(Received {
             event_id: event.event_id().to_owned(),
             status: Status::Accepted,

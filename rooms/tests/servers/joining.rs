@@ -226,6 +226,60 @@ async fn another_server_lets_a_user_into_a_restricted_room_that_we_are_in(pool: 
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_room_is_joined_through_the_servers_that_were_named_and_no_other(pool: PgPool) {
+    let names = ["here.org", "there.org", "yonder.org"];
+    let [here, there, yonder] = Server::start_all(pool, names).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let yan = yonder.user("yan").await;
+    let club = there
+        .create(&bob, RoomVersionId::V10, Preset::Public, vec![])
+        .await;
+    let rule = json!({
+        "join_rule": "restricted",
+        "allow": [{ "type": "m.room_membership", "room_id": club }],
+    });
+    let rules = vec![
+        ("m.room.join_rules", rule),
+        (
+            "m.room.power_levels",
+            json!({ "invite": 100, "users": { bob.user_id.as_str(): 100 } }),
+        ),
+    ];
+    let tea = there
+        .create(&bob, RoomVersionId::V10, Preset::Private, rules)
+        .await;
+    let via = from_ref(&there.name);
+    for room in [&club, &tea] {
+        yonder.rooms.join_by_id(room, via, &yan).await.unwrap();
+    }
+    here.rooms.join_by_id(&club, via, &ann).await.unwrap();
+    let in_club = here.member_event(&club, &ann).await.unwrap();
+    yonder.hear(&here, &in_club).await;
+
+    // Nobody of that server may let anybody in.
+    let refusing = from_ref(&yonder.name);
+    let refused = here.rooms.join_by_id(&tea, refusing, &ann).await;
+    let Err(MembershipError::Elsewhere(ResidentError::Refused { kind, .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(*kind, ErrorKind::UnableToGrantJoin);
+    assert_eq!(here.membership(&tea, &ann).await, "");
+    let both = [yonder.name.clone(), there.name.clone()];
+    here.rooms.join_by_id(&tea, &both, &ann).await.unwrap();
+
+    let join = here.member_event(&tea, &ann).await.unwrap();
+    assert!(join.pdu.content.get().contains(bob.user_id.as_str()));
+    // What is known of the room after a leave names no servers either.
+    let room = here.room(&tea).await;
+    here.rooms.leave(&room, &ann.user_id, None).await.unwrap();
+    let refused = here.rooms.join_by_id(&tea, refusing, &ann).await;
+    assert!(refused.is_err());
+    for server in [here, there, yonder] {
+        server.end().await;
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_forged_event_in_an_answer_is_left_out(pool: PgPool) {
     let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
     let (ann, bob) = (here.user("ann").await, there.user("bob").await);
