@@ -143,12 +143,17 @@ impl<'a> Reading<'a> {
     fn finish(mut self, filtered: bool) -> Timeline {
         let limited = self.kept.len() > self.limit || !self.done || self.gap;
         self.kept.truncate(self.limit);
-        let prev_batch = match self.kept.last() {
-            Some(first) => PageToken::Topological {
+        let place = |event: &RoomEvent| event.stream_order().unwrap_or_default() - 1;
+        let prev_batch = match (self.kept.last(), self.order) {
+            (Some(first), Order::Graph) => PageToken::Topological {
                 depth: first.pdu.depth,
-                order: first.stream_order().unwrap_or_default() - 1,
+                order: place(first),
             },
-            None => PageToken::Stream {
+            // In the graph, what came before may lie behind an event that came late.
+            (Some(first), Order::Arrival) => PageToken::Stream {
+                order: place(first),
+            },
+            (None, _) => PageToken::Stream {
                 order: self.span.until.0,
             },
         };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::{
-    chat::ids,
+    chat::{encode, ids},
     peer::{Joined, Peer},
     server::{TestServer, User},
     sync::filter,
@@ -63,6 +63,86 @@ async fn a_message_arrives_once_however_often_it_is_sent(pool: PgPool) {
     let timeline = scene.timeline().await;
     let count = ids(&timeline).iter().filter(|id| **id == event_id).count();
     assert_eq!(count, 1);
+}
+
+/// What came before an event that is late in the graph is found by going back from it.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn nothing_is_lost_between_a_sync_and_history_when_an_event_is_late(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let (server, alice) = (&scene.server, &scene.alice);
+    let (_, synced) = server.get(alice, "/sync").await;
+    let since = synced["next_batch"].as_str().unwrap();
+    let room = &scene.joined.room_id;
+    let mut ours = Vec::new();
+    for number in 1..=4 {
+        ours.push(server.say(alice, room, &number.to_string()).await);
+    }
+    let content = json!({ "msgtype": "m.text", "body": "late" });
+    let event = json!({ "type": "m.room.message", "content": content, "depth": 8 });
+    let (late, event) = scene.peer.event(&scene.joined, event);
+    scene.send("1", vec![event], vec![]).await;
+    for number in 5..=7 {
+        ours.push(server.say(alice, room, &number.to_string()).await);
+    }
+
+    let filter = encode(r#"{"room":{"timeline":{"limit":4}}}"#);
+    let path = format!("/sync?since={since}&filter={filter}");
+    let (_, synced) = server.get(alice, &path).await;
+    let timeline = &synced["rooms"]["join"][room]["timeline"];
+    let from = timeline["prev_batch"].as_str().unwrap();
+    let query = format!("dir=b&limit=4&from={from}");
+    let (_, page) = server.messages(alice, room, &query).await;
+
+    let shown = ids(&timeline["events"]);
+    assert_eq!(shown, [&late, &ours[4], &ours[5], &ours[6]]);
+    let before = ids(&page["chunk"]);
+    assert_eq!(before, [&ours[3], &ours[2], &ours[1], &ours[0]]);
+}
+
+/// What a peer lacks of a room it gets in the order of the graph, without what it may not see.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn missing_events_come_in_order_and_as_they_may_be_seen(pool: PgPool) {
+    let server = TestServer::new(pool.clone()).await;
+    let alice = server.register("alice").await;
+    let peer = Peer::known(&pool, &server, "peer.example").await;
+    for (visibility, is_shown) in [("shared", true), ("joined", false)] {
+        let room = server.public_room(&alice).await;
+        let path = format!("/rooms/{room}/state/m.room.history_visibility");
+        let body = json!({ "history_visibility": visibility });
+        server.put(&alice, &path, body).await;
+        server.say(&alice, &room, "before").await;
+        let joined = peer
+            .join(&server, &room, &format!("bob-{visibility}"))
+            .await;
+        let earliest = format!("${}", &room[1..]);
+
+        let uri = format!(
+            "/_matrix/federation/v1/get_missing_events/{}",
+            encode(&room)
+        );
+        let body = json!({
+            "earliest_events": [earliest], "latest_events": [joined.join], "limit": 10, "min_depth": 1,
+        });
+        let (status, answer) = peer.send(&server, http::Method::POST, &uri, body).await;
+
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let events = answer["events"].as_array().unwrap();
+        let kinds: Vec<&str> = events.iter().filter_map(|e| e["type"].as_str()).collect();
+        let mut expected = vec![
+            "m.room.member",
+            "m.room.power_levels",
+            "m.room.join_rules",
+            "m.room.history_visibility",
+            "m.room.history_visibility",
+            "m.room.message",
+        ];
+        if visibility == "shared" {
+            expected.remove(4);
+        }
+        assert_eq!(kinds, expected);
+        let message = events.last().unwrap();
+        assert_eq!(message["content"]["body"].is_string(), is_shown);
+    }
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
