@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use hearth_core::token::PageToken;
 use hearth_store::{missing_previous, timeline as timeline_table};
 use moka::future::Cache;
 use ruma::{OwnedEventId, OwnedServerName, ServerName, api::Direction};
@@ -47,6 +48,15 @@ pub(crate) struct Gaps {
     hopeless: Cache<OwnedEventId, ()>,
 }
 
+/// What became of an event of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    /// It has its place now.
+    New,
+    /// It had it before.
+    Known,
+}
+
 impl Default for Gaps {
     fn default() -> Self {
         Self {
@@ -79,6 +89,33 @@ impl Rooms {
             _ => walk.span.low.0,
         };
         self.fill(room, reached, walk.span.high.0).await
+    }
+
+    /// Where a page goes on that shows all that is here, if other servers have more: a page waits for one answer only.
+    pub(crate) async fn end_elsewhere(
+        &self,
+        room: &Room,
+        request: &PageRequest<'_>,
+        page: &Page,
+    ) -> sqlx::Result<Option<PageToken>> {
+        if request.direction != Direction::Backward || request.limit == 0 {
+            return Ok(None);
+        }
+        let walk = Walk::new(
+            room,
+            request.direction,
+            request.from,
+            request.to,
+            request.ceiling,
+        );
+        let (low, high) = (walk.span.low.0, walk.span.high.0);
+        if self.gaps_between(room, low, high).await?.is_empty() || !self.is_resident(room).await? {
+            return Ok(None);
+        }
+        let last = page.events.last();
+        Ok(Some(
+            last.map_or_else(|| walk.here(), |last| walk.token(last)),
+        ))
     }
 
     /// Fills the gaps before events of a range of depths; whether there is more to see now.
@@ -189,7 +226,7 @@ impl Rooms {
                 .place_in_past(room, server, event, (&mut budget, order))
                 .await
             {
-                Ok(()) => any = true,
+                Ok(placed) => any |= placed == Past::New,
                 Err(ReceiveError::Malformed(_) | ReceiveError::Missing) => {
                     tracing::debug!(event_id = %id, room_id = %room.id, "an event of the past cannot be placed");
                 }
@@ -205,13 +242,13 @@ impl Rooms {
         server: &ServerName,
         event: Verified,
         (budget, order): (&mut Budget, i64),
-    ) -> Result<(), ReceiveError> {
+    ) -> Result<Past, ReceiveError> {
         let stored = self.by_id(&[event.event_id()]).await?;
         if stored.values().any(|event| event.snapshot.is_some()) {
-            return Ok(());
+            return Ok(Past::Known);
         }
-        self.complete_authorities(room, server, &event).await?;
         let ancestry = self.ancestry(room, server, &event, budget).await?;
+        self.complete_authorities(room, server, &event).await?;
         Ok(self.write_past(room, event, ancestry, order).await?)
     }
 
@@ -221,7 +258,7 @@ impl Rooms {
         event: Verified,
         ancestry: Ancestry,
         order: i64,
-    ) -> Result<(), SendError> {
+    ) -> Result<Past, SendError> {
         let candidate = self.judge_past(room, event, ancestry).await?;
         for _ in 0..ATTEMPTS {
             let mut slot = room.head.lock().await;
@@ -240,11 +277,11 @@ impl Rooms {
                     if let Some(event) = made.filter(|event| event.is_accepted()) {
                         event.place(order);
                     }
-                    return Ok(());
+                    return Ok(Past::New);
                 }
                 Outcome::Duplicate(nid) => {
                     self.events().forget(nid).await;
-                    return Ok(());
+                    return Ok(Past::Known);
                 }
                 Outcome::Lost => {}
             }

@@ -194,10 +194,13 @@ impl Rooms {
         receiver: &Receiver,
         request: &PageRequest<'_>,
     ) -> sqlx::Result<Page> {
-        let page = self.page_here(room, receiver, request).await?;
+        let mut page = self.page_here(room, receiver, request).await?;
         // Boxed: it is large, and few pages need it.
         if Box::pin(self.fill_page(room, request, &page)).await? {
-            return self.page_here(room, receiver, request).await;
+            page = self.page_here(room, receiver, request).await?;
+        }
+        if page.end.is_none() {
+            page.end = self.end_elsewhere(room, request, &page).await?;
         }
         Ok(page)
     }

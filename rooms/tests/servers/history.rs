@@ -2,6 +2,7 @@
 
 use std::{slice::from_ref, sync::Arc};
 
+use hearth_core::token::PageToken;
 use hearth_rooms::{Filter, Member, Page, PageRequest, Preset, Receiver, RoomEvent};
 use hearth_store::MIGRATOR;
 use ruma::{OwnedEventId, OwnedRoomId, RoomVersionId, api::Direction};
@@ -12,6 +13,16 @@ use crate::server::Server;
 
 /// A page of history, back from the end.
 async fn page(server: &Server, room_id: &OwnedRoomId, user: &Member, limit: usize) -> Page {
+    page_from(server, room_id, user, (None, limit)).await
+}
+
+/// A page of history, back from a token.
+async fn page_from(
+    server: &Server,
+    room_id: &OwnedRoomId,
+    user: &Member,
+    (from, limit): (Option<PageToken>, usize),
+) -> Page {
     let room = server.room(room_id).await;
     let receiver = Receiver {
         user: server.rooms.interner().user(&user.user_id).await.unwrap(),
@@ -21,7 +32,7 @@ async fn page(server: &Server, room_id: &OwnedRoomId, user: &Member, limit: usiz
     };
     let request = PageRequest {
         direction: Direction::Backward,
-        from: None,
+        from,
         to: None,
         ceiling: None,
         limit,
@@ -74,6 +85,47 @@ async fn history_goes_back_to_the_beginning_of_the_room(pool: PgPool) {
         .collect();
     assert!(orders.is_sorted_by(|later, earlier| later > earlier));
     assert!(orders[1..].iter().all(|order| *order < 0));
+    here.end().await;
+    there.end().await;
+}
+
+/// A page waits for one answer of another server; where that does not tell of everything, the page says where to go on.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn long_history_comes_page_by_page(pool: PgPool) {
+    let (here, there, ann, tea, mut said) = scene(pool).await;
+    let bob = there.user("bob").await;
+    here.wire.cut(&there.name);
+    let empty = page(&here, &tea, &ann, 1_000).await;
+    assert_eq!(empty.end, None, "what nobody has is not promised");
+    here.wire.mend(&there.name);
+    let other = there
+        .create(&bob, RoomVersionId::V12, Preset::Public, vec![])
+        .await;
+    said.clear();
+    for number in 0..150 {
+        said.push(there.say(&other, &bob, &number.to_string()).await);
+    }
+    here.rooms
+        .join_by_id(&other, from_ref(&there.name), &ann)
+        .await
+        .unwrap();
+
+    let mut found = Vec::new();
+    let mut from = None;
+    let mut pages = 0;
+    loop {
+        let page = page_from(&here, &other, &ann, (from, 1_000)).await;
+        found.extend(ids(&page.events));
+        pages += 1;
+        from = page.end;
+        if from.is_none() {
+            break;
+        }
+    }
+
+    assert_eq!(pages, 2);
+    said.reverse();
+    assert_eq!(found[1..=said.len()], ids(&said));
     here.end().await;
     there.end().await;
 }
