@@ -125,10 +125,9 @@ impl Authenticator {
             key_id: header.key.clone(),
             at: Some(self.clock.millis()),
         };
-        let mut keys = self.keys.find(&[wanted]).await?;
-        let mut keys = keys.remove(header.origin.as_str()).unwrap_or_default();
-        keys.remove(header.key.as_str())
-            .ok_or(AuthenticationError::UnknownKey)
+        let keys = self.keys.find(&[wanted]).await?;
+        let key = keys.into_values().next();
+        key.ok_or(AuthenticationError::UnknownKey)
     }
 }
 

@@ -15,9 +15,7 @@ use hearth_core::{Clock, Identity, config::OldVerifyKey};
 use hearth_store::server_key::{self, Stored};
 use moka::future::Cache;
 use ruma::{
-    OwnedServerName, OwnedServerSigningKeyId, ServerName,
-    serde::Base64,
-    signatures::{JsonError, PublicKeyMap},
+    OwnedServerName, OwnedServerSigningKeyId, ServerName, serde::Base64, signatures::JsonError,
 };
 use sqlx::PgPool;
 
@@ -109,8 +107,8 @@ impl Keys {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn find(&self, wanted: &[Wanted]) -> Result<PublicKeyMap, KeyError> {
-        let mut found = PublicKeyMap::new();
+    pub async fn find(&self, wanted: &[Wanted]) -> Result<BTreeMap<Wanted, Base64>, KeyError> {
+        let mut found = BTreeMap::new();
         let mut missing = self.find_known(wanted.iter(), &mut found).await?;
         if !missing.is_empty() {
             let servers = missing.iter().map(|wanted| wanted.server.clone()).collect();
@@ -128,14 +126,14 @@ impl Keys {
     async fn find_known<'a>(
         &self,
         wanted: impl Iterator<Item = &'a Wanted>,
-        found: &mut PublicKeyMap,
+        found: &mut BTreeMap<Wanted, Base64>,
     ) -> sqlx::Result<Vec<&'a Wanted>> {
         let mut missing = Vec::new();
         let mut others = Vec::new();
         for wanted in wanted {
             if wanted.server == self.0.own.identity.server_name {
                 if let Some(key) = self.0.own.find(wanted.key_id.as_str(), wanted.at) {
-                    insert(found, wanted, key);
+                    found.insert(wanted.clone(), key);
                 }
             } else {
                 others.push(wanted);
@@ -147,7 +145,7 @@ impl Keys {
             let keys = known.get(&*wanted.server).map_or(&[][..], |keys| &keys[..]);
             match keys.iter().find(|key| key.key_id == wanted.key_id.as_str()) {
                 Some(key) if wanted.at.is_none_or(|at| at <= key.valid_until_ts) => {
-                    insert(found, wanted, Base64::new(key.key.clone()));
+                    found.insert(wanted.clone(), Base64::new(key.key.clone()));
                 }
                 Some(_) | None => missing.push(wanted),
             }
@@ -201,11 +199,4 @@ impl Keys {
     pub async fn heard_from(&self, server: &ServerName) {
         self.0.asked.forgive(server).await;
     }
-}
-
-fn insert(found: &mut PublicKeyMap, wanted: &Wanted, key: Base64) {
-    found
-        .entry(wanted.server.to_string())
-        .or_default()
-        .insert(wanted.key_id.to_string(), key);
 }

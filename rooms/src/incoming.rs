@@ -5,24 +5,28 @@
 use std::{collections::BTreeSet, num::NonZero, sync::Arc, thread::available_parallelism};
 
 use hearth_core::{
-    Pdu,
+    Identity, Pdu,
     pdu::{PduError, event_id},
 };
 use ruma::{
-    CanonicalJsonObject, EventId, RoomId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, RoomId, UserId,
     canonical_json::redact_in_place,
     room_version_rules::RoomVersionRules,
-    signatures::{
-        self, PublicKeyMap, PublicKeySet, required_server_signatures_to_verify_event, verify_event,
-    },
+    signatures::{self, PublicKeyMap, required_server_signatures_to_verify_event, verify_event},
     state_res::check_pdu_format,
 };
 use serde_json::value::RawValue;
 
-use crate::{Rooms, peers::Signer};
+use crate::{
+    Rooms,
+    peers::{Signer, SignerKeys},
+};
 
 /// How many bytes an event may have that comes in, `unsigned` included.
 const MAX_BYTES: usize = 4 * 65_535;
+
+/// How long the type and the state key of an event may be.
+const LONGEST: usize = 255;
 
 /// How many signatures of one server are looked at.
 const SIGNATURES: usize = 8;
@@ -83,7 +87,7 @@ impl Incoming {
         }
         let mut object: CanonicalJsonObject = serde_json::from_str(json.get())?;
         object.remove("unsigned");
-        check_pdu_format(&object, &rules.event_format).map_err(Malformed::Format)?;
+        check_format(&object, rules).map_err(Malformed::Format)?;
         let event_id = event_id(&object, rules)?;
         let json = RawValue::from_string(serde_json::to_string(&object)?)?;
         let pdu = Pdu::parse(event_id, json, rules)?;
@@ -130,9 +134,17 @@ impl Incoming {
         keys.collect()
     }
 
-    fn verify(self, keys: &PublicKeyMap, rules: &RoomVersionRules) -> Result<Verified, Malformed> {
+    /// Checks its signatures with those of the keys that were good when it was made.
+    fn verify(self, keys: &SignerKeys, rules: &RoomVersionRules) -> Result<Verified, Malformed> {
+        let mut good = PublicKeyMap::new();
+        for signer in self.signers(rules) {
+            if let Some(key) = keys.get(&signer) {
+                let of_server = good.entry(signer.server.to_string()).or_default();
+                of_server.insert(signer.key_id, key.clone());
+            }
+        }
         let Self { pdu, mut object } = self;
-        let verified = verify_event(keys, &object, rules)
+        let verified = verify_event(&good, &object, rules)
             .map_err(|error| Malformed::Signature(error.to_string()))?;
         match verified {
             signatures::Verified::All => Ok(Verified { pdu, object }),
@@ -145,6 +157,27 @@ impl Incoming {
             }
         }
     }
+}
+
+/// Checks the form of an event.
+///
+/// Before room version 11 servers have always measured types and state keys in code points, and rooms have events that
+/// are longer in bytes: whoever drops them cuts itself off from what comes after.
+fn check_format(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<(), String> {
+    let counts_bytes = rules.authorization.use_room_create_sender;
+    let is_long = |field: &&str| {
+        let text = object.get(*field).and_then(CanonicalJsonValue::as_str);
+        text.is_some_and(|text| text.len() > LONGEST && text.chars().count() <= LONGEST)
+    };
+    let long: Vec<&str> = ["type", "state_key"].into_iter().filter(is_long).collect();
+    if counts_bytes || long.is_empty() {
+        return check_pdu_format(object, &rules.event_format);
+    }
+    let mut measured = object.clone();
+    for field in long {
+        measured.insert(field.to_owned(), "of a good length".into());
+    }
+    check_pdu_format(&measured, &rules.event_format)
 }
 
 impl Verified {
@@ -184,20 +217,19 @@ impl Rooms {
         rules: &RoomVersionRules,
         events: Vec<Incoming>,
     ) -> Vec<Result<Verified, Malformed>> {
-        let own = &self.identity().server_name;
+        let Identity { server_name, key } = self.identity();
         let wanted: BTreeSet<Signer> = events
             .iter()
             .flat_map(|event| event.signers(rules))
-            .filter(|signer| signer.server != *own)
             .collect();
-        let mut keys = PublicKeyMap::new();
-        if !wanted.is_empty() {
-            let wanted: Vec<Signer> = wanted.into_iter().collect();
-            keys = self.peers().keys(&wanted).await;
-        }
-        let key = &self.identity().key;
-        let set: &mut PublicKeySet = keys.entry(own.to_string()).or_default();
-        set.insert(key.id(), key.public());
+        let (own, wanted): (Vec<Signer>, Vec<Signer>) = wanted
+            .into_iter()
+            .partition(|signer| signer.server == *server_name && signer.key_id == key.id());
+        let mut keys = match wanted.as_slice() {
+            [] => SignerKeys::new(),
+            wanted => self.peers().keys(wanted).await,
+        };
+        keys.extend(own.into_iter().map(|signer| (signer, key.public())));
         if events.len() < MANY {
             let events = events.into_iter();
             return events.map(|event| event.verify(&keys, rules)).collect();
@@ -209,7 +241,7 @@ impl Rooms {
     async fn verify_on_threads(
         &self,
         rules: &RoomVersionRules,
-        keys: PublicKeyMap,
+        keys: SignerKeys,
         events: Vec<Incoming>,
     ) -> Vec<Result<Verified, Malformed>> {
         let cores = available_parallelism().map_or(1, NonZero::get);

@@ -1,11 +1,11 @@
 //! What rooms ask of other servers.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use futures_util::future::BoxFuture;
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId,
-    ServerName, api::Direction, serde::Base64, signatures::PublicKeyMap,
+    ServerName, api::Direction, serde::Base64,
 };
 use serde_json::value::RawValue;
 
@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 pub trait Peers: Debug + Send + Sync {
     /// Finds the keys that signed something; those that cannot be had, or that were not valid when they had to be, are
     /// left out.
-    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, PublicKeyMap>;
+    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, SignerKeys>;
 
     /// Asks for the events between two places of a room's graph (`POST /get_missing_events`).
     fn missing_events<'a>(
@@ -86,6 +86,9 @@ pub trait Peers: Debug + Send + Sync {
         pdu: &'a RawValue,
     ) -> BoxFuture<'a, Result<Base64, PolicyError>>;
 }
+
+/// The keys that were found, each for the time for which it was asked.
+pub type SignerKeys = BTreeMap<Signer, Base64>;
 
 /// A key that signed something.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,8 +171,8 @@ pub enum PolicyError {
 pub struct Alone;
 
 impl Peers for Alone {
-    fn keys<'a>(&'a self, _: &'a [Signer]) -> BoxFuture<'a, PublicKeyMap> {
-        Box::pin(async { PublicKeyMap::new() })
+    fn keys<'a>(&'a self, _: &'a [Signer]) -> BoxFuture<'a, SignerKeys> {
+        Box::pin(async { SignerKeys::new() })
     }
 
     fn missing_events<'a>(

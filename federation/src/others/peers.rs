@@ -1,8 +1,10 @@
 //! What rooms ask of other servers about events.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::BoxFuture;
 use hearth_rooms::peers::{
-    ClosestEvent, MissingEvents, Peers, PolicyError, RemoteError, Signer, StateIds,
+    ClosestEvent, MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds,
 };
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UInt,
@@ -20,7 +22,6 @@ use ruma::{
         },
     },
     serde::Base64,
-    signatures::PublicKeyMap,
 };
 use serde_json::value::RawValue;
 
@@ -36,16 +37,23 @@ const POLICY_KEY: &str = "ed25519:policy_server";
 type Events = Result<Vec<Box<RawValue>>, RemoteError>;
 
 impl Peers for Others {
-    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, PublicKeyMap> {
+    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, SignerKeys> {
         Box::pin(async move {
-            let wanted: Vec<Wanted> = wanted.iter().filter_map(to_wanted).collect();
-            self.keys.find(&wanted).await.unwrap_or_else(|error| {
+            let wanted: Vec<(&Signer, Wanted)> = wanted
+                .iter()
+                .filter_map(|signer| Some((signer, to_wanted(signer)?)))
+                .collect();
+            let asked: Vec<Wanted> = wanted.iter().map(|(_, wanted)| wanted.clone()).collect();
+            let mut found = self.keys.find(&asked).await.unwrap_or_else(|error| {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "keys could not be read"
                 );
-                PublicKeyMap::new()
-            })
+                BTreeMap::new()
+            });
+            let keys = wanted.into_iter();
+            keys.filter_map(|(signer, wanted)| Some((signer.clone(), found.remove(&wanted)?)))
+                .collect()
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use hearth_rooms::{
     Members, PeerError, RoomEvent, Rooms, SendError,
-    peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, StateIds},
+    peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds},
     residents::{
         Answer, Invitation, JoinAnswer, ResidentError, Residents, Submission, Template,
         TemplateRequest,
@@ -18,7 +18,6 @@ use ruma::{
     EventId, OwnedEventId, OwnedServerName, RoomId, ServerName,
     api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
     serde::Base64,
-    signatures::PublicKeyMap,
 };
 use serde_json::value::RawValue;
 
@@ -71,6 +70,11 @@ impl Wire {
     /// Has a server answer nobody.
     pub(crate) fn cut(&self, server: &ServerName) {
         self.network.down.lock().unwrap().insert(server.to_owned());
+    }
+
+    /// Has a server answer again.
+    pub(crate) fn mend(&self, server: &ServerName) {
+        self.network.down.lock().unwrap().remove(server);
     }
 
     /// Spoils the answers to joins of this server's users.
@@ -189,15 +193,13 @@ impl Residents for Wire {
 }
 
 impl Peers for Wire {
-    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, PublicKeyMap> {
+    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, SignerKeys> {
         Box::pin(async move {
             let servers = self.network.servers.lock().unwrap();
-            let mut keys = PublicKeyMap::new();
+            let mut keys = SignerKeys::new();
             for signer in wanted {
                 if let Some(rooms) = servers.get(&signer.server) {
-                    let key = &rooms.identity().key;
-                    let of_server = keys.entry(signer.server.to_string()).or_default();
-                    of_server.insert(key.id(), key.public());
+                    keys.insert(signer.clone(), rooms.identity().key.public());
                 }
             }
             keys
