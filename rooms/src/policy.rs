@@ -1,14 +1,24 @@
 //! Policy servers: whether the server that a room chose recommends an event.
 //!
-//! Server-Server API, "Policy Servers".
+//! Server-Server API, "Policy Servers": what has not the policy server's signature is not sent, and soft-failed where it
+//! comes from elsewhere, also when the policy server gives no answer. These are recommendations, and there is one exception
+//! here: who leaves a room of his own accord is not held back by a policy server that is silent. What it refuses in so
+//! many words is refused, leaves included.
 
 use hearth_core::Pdu;
 use hearth_store::membership;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue,
-    events::room::policy::{POLICY_SERVER_ED25519_SIGNING_KEY_ID, RoomPolicyEventContent},
+    events::{
+        TimelineEventType,
+        room::{
+            member::MembershipState,
+            policy::{POLICY_SERVER_ED25519_SIGNING_KEY_ID, RoomPolicyEventContent},
+        },
+    },
     signatures::verify_policy_server_signature,
 };
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -63,6 +73,9 @@ impl Rooms {
         }
         match self.ask_policy_server(room, &policy, &mut event).await {
             Ok(()) => Ok((Recommendation::Included, event)),
+            Err(PolicyError::Unreachable) if is_own_leave(&event.pdu) => {
+                Ok((Recommendation::Included, event))
+            }
             Err(error) => {
                 tracing::debug!(event_id = %event.pdu.event_id, room_id = %room.id, "an event is not recommended: {error}");
                 Ok((Recommendation::NotIncluded, event))
@@ -94,6 +107,19 @@ impl Rooms {
         event.object = object;
         Ok(())
     }
+}
+
+/// Whether a user leaves the room with it, or turns an invite down or takes a knock back.
+pub(crate) fn is_own_leave(pdu: &Pdu) -> bool {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
+    pdu.kind == TimelineEventType::RoomMember
+        && pdu.state_key.as_deref() == Some(pdu.sender.as_str())
+        && pdu
+            .content_as::<Content>()
+            .is_ok_and(|content| content.membership == MembershipState::Leave)
 }
 
 fn add_signature(object: &mut CanonicalJsonObject, server: &str, signature: String) {

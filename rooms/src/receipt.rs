@@ -175,8 +175,11 @@ impl Rooms {
             verdict = self.allows(room, &event.pdu, &before.map).await?;
         }
         let (recommendation, event) = match (&verdict, &origin) {
-            (Ok(()), Origin::Peer | Origin::Own { .. }) => self.recommend(room, event).await?,
-            (Ok(()), Origin::Past) | (Err(_), _) => (Recommendation::Included, event),
+            (Ok(()), Origin::Peer) => self.recommend(room, event).await?,
+            // Whose event is ours has asked.
+            (Ok(()), Origin::Past | Origin::Own { .. }) | (Err(_), _) => {
+                (Recommendation::Included, event)
+            }
         };
         let pdu = event.pdu;
         if let Err(reason) = &verdict {

@@ -17,6 +17,8 @@ use crate::{
     error::SendError,
     incoming::Verified,
     merge::After,
+    peers::PolicyError,
+    policy::is_own_leave,
     receipt::{Ancestry, Origin, Placed},
     room::Room,
 };
@@ -49,9 +51,11 @@ impl Rooms {
             Prepared::Event(event, ancestry) => (*event, ancestry),
             Prepared::Unchanged(event_id) => return Ok(event_id),
         };
-        self.ask_policy_server(room, policy, &mut event)
-            .await
-            .map_err(SendError::NotRecommended)?;
+        match self.ask_policy_server(room, policy, &mut event).await {
+            Ok(()) => {}
+            Err(PolicyError::Unreachable) if is_own_leave(&event.pdu) => {}
+            Err(error) => return Err(SendError::NotRecommended(error)),
+        }
         let event_id = event.pdu.event_id.clone();
         let origin = Origin::Own {
             transaction,
