@@ -286,23 +286,35 @@ impl Changes<'_> {
         let (TimelineEventType::RoomRedaction, Some(target)) = (&draft.kind, &draft.redacts) else {
             return Ok(None);
         };
-        let nids = self.rooms.events().nids(&[target.as_ref()]).await?;
-        let target = match nids.get(target) {
-            Some(nid) => self.rooms.events().get(*nid).await?,
-            None => return Err(SendError::UnknownTarget),
-        };
-        if target.room != self.room.nid {
+        let found = self.rooms.by_id(&[target.as_ref()]).await?.remove(target);
+        if found
+            .as_ref()
+            .is_some_and(|found| found.room != self.room.nid)
+        {
             return Err(SendError::UnknownTarget);
         }
-        if target.pdu.sender != sender {
-            let powers = self.rooms.power(self.room, before).await?;
-            if !powers.may_redact(sender) {
-                return Err(SendError::Forbidden(
+        let is_own = found
+            .as_ref()
+            .is_some_and(|found| found.pdu.sender == sender);
+        if !is_own
+            && !self
+                .rooms
+                .power(self.room, before)
+                .await?
+                .may_redact(sender)
+        {
+            return Err(match found {
+                Some(_) => SendError::Forbidden(
                     "only its sender or a moderator may redact an event".into(),
-                ));
-            }
+                ),
+                None => SendError::UnknownTarget,
+            });
         }
-        Ok(Some(Redacts::Known(target.nid)))
+        // Who may redact anything may redact what only other servers have: it applies there, and here once it comes.
+        Ok(Some(match found {
+            Some(found) => Redacts::Known(found.nid),
+            None => Redacts::Unknown(target.to_string()),
+        }))
     }
 }
 
