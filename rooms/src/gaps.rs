@@ -5,9 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt as _, stream};
 use hearth_core::EventNid;
-use hearth_store::{event as event_table, write::Status};
 use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
 
@@ -20,24 +18,20 @@ use crate::{
     receipt::Ancestry,
     receive::ReceiveError,
     room::Room,
-    snapshot::StateMap,
 };
 
 /// How many ancestors are asked for at once, and how often: no more of one event are taken in than both allow.
 const ASKED: u32 = 20;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 25;
+
+/// After how many bytes of ancestors no more are asked for.
+const BYTES: usize = 8 * 1024 * 1024;
+
+/// How many events servers are told of at which they may stop.
+const EARLIEST: usize = 100;
 
 /// How many states are asked for because of one event.
 const STATES: usize = 10;
-
-/// How many events a told state may have, with what authorises it.
-const STATE_EVENTS: usize = 200_000;
-
-/// Up to how many events of a told state are fetched one by one; more come with the whole state.
-const SINGLE: usize = 50;
-
-/// How many events are fetched at the same time.
-const AT_ONCE: usize = 8;
 
 /// What may still be asked for because of one event.
 pub(crate) struct Budget {
@@ -97,7 +91,8 @@ impl Rooms {
     /// those before it.
     ///
     /// A server that does not know our newest events does not stop at them. What it tells of the time before an event
-    /// that has its place here is left out: it is no news.
+    /// that has its place here is left out: it is no news. A server that tells of less than it was asked for has no more
+    /// to tell.
     pub(crate) async fn fetch_ancestors(
         &self,
         room: &Room,
@@ -106,29 +101,36 @@ impl Rooms {
     ) -> Result<Vec<Verified>, ReceiveError> {
         let mut found: HashMap<OwnedEventId, Verified> = HashMap::new();
         let mut latest = vec![event.pdu.event_id.clone()];
+        let mut earliest = self.newest(room).await?;
         for _ in 0..ROUNDS {
             let wanted = MissingEvents {
                 room_id: room.id.clone(),
-                earliest: self.newest(room).await?,
+                earliest: earliest.clone(),
                 latest,
                 limit: ASKED,
                 min_depth: 0,
             };
             // A server that does not answer may answer another question.
-            let Ok(events) = self.peers().missing_events(origin, &wanted).await else {
+            let Ok(told) = self.peers().missing_events(origin, &wanted).await else {
                 break;
             };
-            let events = self.read_and_verify(room, &events, ASKED as usize).await;
+            let events = self.read_and_verify(room, &told, ASKED as usize).await;
             let events = self.without_place(room, events).await?;
             let before = found.len();
             found = reachable(&event.pdu.prev_events, found.into_values().chain(events));
-            if found.len() == before {
+            let bytes: usize = found.values().map(|e| e.pdu.json.get().len()).sum();
+            if found.len() == before || told.len() < ASKED as usize || bytes > BYTES {
                 break;
             }
             latest = self.after_gaps(room, event, &found).await?;
             if latest.is_empty() {
                 break;
             }
+            let told = latest.iter().filter_map(|id| found.get(id)).chain([event]);
+            let known = told.flat_map(|event| &event.pdu.prev_events);
+            let known = known.filter(|id| found.contains_key(*id)).cloned();
+            earliest = self.newest(room).await?;
+            earliest.extend(known.take(EARLIEST - earliest.len()));
         }
         Ok(oldest_first(found))
     }
@@ -204,106 +206,6 @@ impl Rooms {
             gaps,
             states,
         })
-    }
-
-    /// Asks `origin` for the state after an event that is not here; stores what is new of it.
-    async fn told_state(
-        &self,
-        room: &Room,
-        origin: &ServerName,
-        event_id: &EventId,
-    ) -> Result<After, ReceiveError> {
-        let told = self.peers().state_ids(origin, &room.id, event_id).await;
-        let told = told.map_err(|_| ReceiveError::Missing)?;
-        if told.state.len() + told.auth_chain.len() > STATE_EVENTS {
-            return Err(ReceiveError::Missing);
-        }
-        let mut all: Vec<&EventId> = told.state.iter().map(AsRef::as_ref).collect();
-        all.extend(told.auth_chain.iter().map(|id| &**id));
-        all.push(event_id);
-        let stored = self.events().nids(&all).await?;
-        let lacked: HashSet<&EventId> = all
-            .into_iter()
-            .filter(|id| !stored.contains_key(*id))
-            .collect();
-        self.fetch(room, origin, (event_id, lacked)).await?;
-
-        let ids: Vec<&str> = told.state.iter().map(|id| id.as_str()).collect();
-        let mut conn = self.pool().acquire().await?;
-        let held = event_table::list_known(&mut conn, &ids).await?;
-        drop(conn);
-        if held.len() < ids.len() {
-            tracing::debug!(room_id = %room.id, "{} events of a state cannot be had", ids.len() - held.len());
-        }
-        let usable = held
-            .iter()
-            .filter(|event| event.room == room.nid && event.status != Status::Rejected as i16);
-        let mut map: StateMap = usable
-            .filter_map(|event| Some((event.state_key?, event.nid)))
-            .collect();
-        if let Some(own) = self.by_id(&[event_id]).await?.remove(event_id)
-            && own.room == room.nid
-            && own.status != Status::Rejected
-            && let Some(key) = own.state_key
-            && self.allows(room, &own.pdu, &map).await?.is_ok()
-        {
-            map.insert(key, own.nid);
-        }
-        Ok(After::Told(map))
-    }
-
-    /// Fetches events of the state before `at`, or `at` itself, and stores them as outliers.
-    async fn fetch(
-        &self,
-        room: &Room,
-        origin: &ServerName,
-        (at, lacked): (&EventId, HashSet<&EventId>),
-    ) -> Result<(), ReceiveError> {
-        let peers = self.peers();
-        let mut single: Vec<&EventId> = lacked.iter().copied().collect();
-        let mut events: Vec<Box<RawValue>> = Vec::new();
-        if single.len() > SINGLE {
-            let whole = peers.state(origin, &room.id, at).await;
-            events = whole.map_err(|_| ReceiveError::Missing)?;
-            single.retain(|id| *id == at);
-        }
-        // Collected first: with closures in the stream the compiler cannot see that the future is `Send`.
-        let asked: Vec<_> = single
-            .into_iter()
-            .map(|id| peers.event(origin, id))
-            .collect();
-        let fetched = stream::iter(asked).buffer_unordered(AT_ONCE);
-        let fetched: Vec<_> = fetched.collect().await;
-        events.extend(fetched.into_iter().filter_map(Result::ok));
-        let mut events = self.read_and_verify(room, &events, STATE_EVENTS).await;
-        events.retain(|event| lacked.contains(event.event_id()));
-        Ok(self.store_outliers(room, &events).await?)
-    }
-
-    /// Fetches what authorises an event and is not here.
-    pub(crate) async fn complete_authorities(
-        &self,
-        room: &Room,
-        origin: &ServerName,
-        event: &Verified,
-    ) -> Result<(), ReceiveError> {
-        let ids = event.authorities(&room.rules);
-        let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
-        if self.events().nids(&ids).await?.len() == ids.len() {
-            return Ok(());
-        }
-        let _alone = room.authorities.lock().await;
-        let told = self
-            .peers()
-            .event_auth(origin, &room.id, event.event_id())
-            .await;
-        let told = told.map_err(|_| ReceiveError::Missing)?;
-        let events = self.read_and_verify(room, &told, STATE_EVENTS).await;
-        self.store_outliers(room, &events).await?;
-        match self.events().nids(&ids).await?.len() == ids.len() {
-            true => Ok(()),
-            false => Err(ReceiveError::Missing),
-        }
     }
 
     /// Reads events of a room and checks their signatures; what is no good, or too much, is left out.

@@ -57,6 +57,7 @@ mod state;
 mod stripped;
 mod tail;
 pub mod timeline;
+mod told_state;
 mod upgrade;
 pub mod version;
 mod visibility;

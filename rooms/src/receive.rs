@@ -176,6 +176,10 @@ impl Rooms {
                         Err(error) => return Err(error),
                     }
                 }
+                if self.lacks_previous(room, &event).await? {
+                    // Who sends an event and does not tell what it comes after is not believed about the state there.
+                    return Err(ReceiveError::Missing);
+                }
                 return self.place_next(room, origin, event, &mut budget).await;
             }
         }
@@ -190,8 +194,9 @@ impl Rooms {
         event: Verified,
         budget: &mut Budget,
     ) -> Result<Option<Status>, ReceiveError> {
-        self.complete_authorities(room, origin, &event).await?;
+        // A state that is asked for brings along what authorises the event.
         let ancestry = self.ancestry(room, origin, &event, budget).await?;
+        self.complete_authorities(room, origin, &event).await?;
         let placed = self.place(room, event, ancestry, Origin::Peer).await?;
         Ok(match placed {
             Placed::New(status) => Some(status),

@@ -98,6 +98,11 @@ impl Inbound {
                 Err(ReceiveError::Failed(hearth_rooms::SendError::Storage(error))) => {
                     return Err(error);
                 }
+                // Nothing is wrong with the event: it is taken once what it refers to can be had.
+                Err(error @ ReceiveError::Missing) => {
+                    tracing::debug!(%origin, %event_id, "an event has to wait: {error}");
+                    Ok(())
+                }
                 Err(error) => {
                     tracing::debug!(%origin, %event_id, "an event was not taken: {error}");
                     Err(error.to_string())

@@ -287,14 +287,16 @@ async fn a_state_that_is_made_up_gets_nobody_in(pool: PgPool) {
     let topic = after
         .state(&mallory, ("m.room.topic", ""), &json!({ "topic": "mine" }))
         .sign(&peer);
-    peer.is_silent
-        .store(true, std::sync::atomic::Ordering::Relaxed);
-    peer.tell(&[&levels, &lost, &topic]);
+    let last = after.after(&topic).message(&peer.user("bob"), "last");
+    let last = last.sign(&peer);
+    peer.tell(&[&levels, &topic, &last]);
+    peer.tell_by_id(&lost);
     peer.tell_state(&lost, place.clone().with(&levels).state_ids());
 
-    let status = engine.status(&room, &topic).await;
+    engine.status(&room, &last).await;
 
-    assert_eq!(status, Status::Rejected);
+    let stored = engine.event(&topic.id).await.unwrap();
+    assert_eq!(stored.status, Status::Rejected);
     let stored = engine.event(&levels.id).await.unwrap();
     assert!(!stored.is_accepted());
     assert!(engine.held(&room, "m.room.topic", "").await.is_none());

@@ -5,6 +5,8 @@ mod branches;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod gaps;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod peer;

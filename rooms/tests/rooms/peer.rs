@@ -1,7 +1,7 @@
 //! A server that is made up: it signs what tests want and answers what rooms ask.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,14 +12,12 @@ use futures_util::future::BoxFuture;
 use hearth_core::{Pdu, signing::ServerKey};
 use hearth_rooms::{
     Room,
-    peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, StateIds},
+    peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds},
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, OwnedUserId,
-    RoomId, ServerName, UserId,
-    room_version_rules::RoomVersionRules,
-    serde::Base64,
-    signatures::{PublicKeyMap, hash_and_sign_event},
+    RoomId, ServerName, UserId, room_version_rules::RoomVersionRules, serde::Base64,
+    signatures::hash_and_sign_event,
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -36,8 +34,14 @@ pub(crate) struct Peer {
     pub(crate) recommends: Mutex<bool>,
     /// Whether it tells of no missing events.
     pub(crate) is_silent: AtomicBool,
+    /// What it tells of by its id alone, not as a missing event.
+    kept_back: Mutex<HashSet<OwnedEventId>>,
     /// How often it was asked for missing events.
     pub(crate) asked: AtomicUsize,
+    /// How often it was asked for a state.
+    pub(crate) asked_for_state: AtomicUsize,
+    /// Whether it gives no answer as a policy server.
+    pub(crate) is_mute: AtomicBool,
 }
 
 /// A signed event.
@@ -82,7 +86,10 @@ impl Peer {
             states: Mutex::default(),
             recommends: Mutex::new(true),
             is_silent: AtomicBool::new(false),
+            kept_back: Mutex::default(),
             asked: AtomicUsize::new(0),
+            asked_for_state: AtomicUsize::new(0),
+            is_mute: AtomicBool::new(false),
         })
     }
 
@@ -98,6 +105,22 @@ impl Peer {
                 .iter()
                 .map(|event| (event.id.clone(), (*event).clone())),
         );
+    }
+
+    /// Has the peer not know an event any more.
+    pub(crate) fn forget(&self, event: &Event) {
+        self.events.lock().unwrap().remove(&event.id);
+    }
+
+    /// Has the peer tell of an event that it is asked for by its id.
+    pub(crate) fn tell_by_id(&self, event: &Event) {
+        self.kept_back.lock().unwrap().insert(event.id.clone());
+        self.tell(&[event]);
+    }
+
+    /// Has the peer tell of everything that it knows.
+    pub(crate) fn tell_all(&self) {
+        self.kept_back.lock().unwrap().clear();
     }
 
     /// Has the peer tell of the state before an event.
@@ -290,14 +313,13 @@ impl World {
 }
 
 impl Peers for World {
-    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, PublicKeyMap> {
-        let mut map = PublicKeyMap::new();
+    fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, SignerKeys> {
+        let mut map = SignerKeys::new();
         for signer in wanted {
             if let Ok(peer) = self.find(&signer.server)
                 && peer.key.id() == signer.key_id
             {
-                let keys = map.entry(signer.server.to_string()).or_default();
-                keys.insert(signer.key_id.clone(), peer.key.public());
+                map.insert(signer.clone(), peer.key.public());
             }
         }
         Box::pin(async move { map })
@@ -324,7 +346,8 @@ impl Peers for World {
                     let is_new = !wanted.earliest.contains(id)
                         && found.iter().all(|event| event.id != *id)
                         && found.len() < wanted.limit as usize;
-                    if let Some(event) = peer.event_of(id).filter(|_| is_new) {
+                    let is_told = !peer.kept_back.lock().unwrap().contains(id);
+                    if let Some(event) = peer.event_of(id).filter(|_| is_new && is_told) {
                         found.push(event);
                         open.push(id.clone());
                     }
@@ -350,7 +373,9 @@ impl Peers for World {
         event_id: &'a EventId,
     ) -> BoxFuture<'a, Result<StateIds, RemoteError>> {
         Box::pin(async move {
-            let states = self.find(from)?.states.lock().unwrap();
+            let peer = self.find(from)?;
+            peer.asked_for_state.fetch_add(1, Ordering::Relaxed);
+            let states = peer.states.lock().unwrap();
             states.get(event_id).cloned().ok_or(RemoteError::Refused)
         })
     }
@@ -415,6 +440,9 @@ impl Peers for World {
             let peer = self
                 .find(policy_server)
                 .map_err(|_| PolicyError::Unreachable)?;
+            if peer.is_mute.load(Ordering::Relaxed) {
+                return Err(PolicyError::Unreachable);
+            }
             if !*peer.recommends.lock().unwrap() {
                 return Err(PolicyError::Refused {
                     status: 403,

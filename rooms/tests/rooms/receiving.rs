@@ -170,9 +170,10 @@ async fn where_events_are_missing_the_state_is_asked_for(pool: PgPool) {
         .message(&bob, "nobody has it but by id")
         .sign(&peer);
     let place = after_join.clone().after(&lost);
-    let last = place.message(&carol, "hello").sign(&peer);
-    peer.is_silent.store(true, Ordering::Relaxed);
-    peer.tell(&[&join, &lost, &last]);
+    let middle = place.message(&bob, "anybody?").sign(&peer);
+    let last = place.after(&middle).message(&carol, "hello").sign(&peer);
+    peer.tell(&[&join, &middle, &last]);
+    peer.tell_by_id(&lost);
     peer.tell_state(&lost, after_join.state_ids());
 
     let status = engine.status(&room, &last).await;
@@ -193,14 +194,17 @@ async fn an_outlier_that_comes_again_gets_its_place(pool: PgPool) {
     let bob = peer.user("bob");
     let start = peer.on_top(&engine, &room).await;
     let lost = start.message(&bob, "lost").sign(&peer);
-    let last = start.clone().after(&lost).message(&bob, "last").sign(&peer);
-    peer.is_silent.store(true, Ordering::Relaxed);
-    peer.tell(&[&lost, &last]);
+    let middle = start.clone().after(&lost).message(&bob, "middle");
+    let middle = middle.sign(&peer);
+    let last = start.clone().after(&middle).message(&bob, "last");
+    let last = last.sign(&peer);
+    peer.tell(&[&middle, &last]);
+    peer.tell_by_id(&lost);
     peer.tell_state(&lost, start.state_ids());
     assert_eq!(engine.status(&room, &last).await, Status::Accepted);
     let outlier = engine.event(&lost.id).await.unwrap();
     assert!(outlier.snapshot.is_none());
-    peer.is_silent.store(false, Ordering::Relaxed);
+    peer.tell_all();
     let next = start
         .clone()
         .after(&lost)
@@ -268,6 +272,35 @@ async fn redactions_apply_whichever_comes_first(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn who_has_the_power_redacts_what_only_others_have(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V11).await;
+    engine.join(&room, &peer, "bob").await;
+    let dan = UserId::parse("@dan:here.org").unwrap();
+    let join = canonical(json!({ "membership": "join" }));
+    let join = Draft::state(TimelineEventType::RoomMember, dan.as_str(), join);
+    engine.rooms.send(&room, &dan, join).await.unwrap();
+    let place = peer.on_top(&engine, &room).await;
+    let target = place.message(&peer.user("bob"), "only there").sign(&peer);
+    let redact = || {
+        let content = canonical(json!({}));
+        let mut draft = Draft::message(TimelineEventType::RoomRedaction, content);
+        draft.redacts = Some(target.id.clone());
+        draft
+    };
+
+    let refused = engine.rooms.send(&room, &dan, redact()).await.unwrap_err();
+    let redaction = engine.send(&room, redact()).await;
+
+    assert!(matches!(refused, SendError::UnknownTarget));
+    assert_eq!(redaction.pdu.redacts.as_ref(), Some(&target.id));
+    assert_eq!(engine.status(&room, &target).await, Status::Accepted);
+    let stored = engine.event(&target.id).await.unwrap();
+    assert!(stored.redaction.is_some());
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn nobody_without_power_redacts_events_of_other_servers(pool: PgPool) {
     let (engine, peer) = scene(&pool).await;
     let room = engine.room(RoomVersionId::V11).await;
@@ -316,5 +349,46 @@ async fn policy_servers_are_asked_and_heeded(pool: PgPool) {
         std::slice::from_ref(&ours.pdu.event_id)
     );
     engine.say(&room, "free").await;
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_silent_policy_server_keeps_nobody_in_the_room(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    engine.join(&room, &peer, "carol").await;
+    let key = crate::peer::policy_key().public().encode();
+    let content = json!({ "via": "there.org", "public_keys": { "ed25519": key } });
+    engine.set(&room, "m.room.policy", "", content).await;
+    peer.is_mute.store(true, Ordering::Relaxed);
+    let carol = peer.user("carol");
+    let place = peer.on_top(&engine, &room).await;
+    let leave = json!({ "membership": "leave" });
+    let message = place.message(&carol, "not checked").sign(&peer);
+    let kick = place.state(&carol, ("m.room.member", "@x:y.org"), &leave);
+    let own = place.state(&carol, ("m.room.member", carol.as_str()), &leave);
+
+    assert_eq!(engine.status(&room, &message).await, Status::SoftFailed);
+    assert_eq!(
+        engine.status(&room, &kick.sign(&peer)).await,
+        Status::Rejected
+    );
+    assert_eq!(
+        engine.status(&room, &own.sign(&peer)).await,
+        Status::Accepted
+    );
+    let content = canonical(json!({ "body": "not checked", "msgtype": "m.text" }));
+    let draft = Draft::message(TimelineEventType::RoomMessage, content);
+    let refused = engine.rooms.send(&room, &alice(), draft).await.unwrap_err();
+    assert!(matches!(refused, SendError::NotRecommended(_)), "{refused}");
+    let kind = TimelineEventType::RoomMember;
+    let draft = Draft::state(kind, alice().to_string(), canonical(leave));
+    engine.rooms.send(&room, &alice(), draft).await.unwrap();
+
+    for (user, membership) in [(carol, "leave"), (alice(), "leave")] {
+        let row = engine.membership(&room, &user).await;
+        assert_eq!(row.as_deref(), Some(membership));
+    }
     engine.end().await;
 }
