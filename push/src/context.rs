@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use hearth_core::{RoomNid, SnapshotNid};
 use hearth_rooms::{Powers, Room, RoomEvent, Rooms, SendError, Snapshot};
-use hearth_store::membership;
+use hearth_store::room_members;
 use moka::future::Cache;
 use ruma::{
     Int, OwnedEventId, UInt, UserId,
@@ -88,7 +88,7 @@ impl Contexts {
             return Ok(Some(context));
         }
         let mut conn = self.pool.acquire().await?;
-        let members = membership::find_joined_count(&mut conn, room.nid).await?;
+        let members = room_members::find_joined(&mut conn, room.nid).await?.all;
         drop(conn);
         self.make(room, current.snapshot, members).await.map(Some)
     }
@@ -134,7 +134,7 @@ impl Contexts {
         }
         let nids: Vec<RoomNid> = missing.iter().map(|(room, _)| room.nid).collect();
         let mut conn = self.pool.acquire().await?;
-        let counts = membership::list_joined_counts(&mut conn, &nids).await?;
+        let counts = room_members::list_joined_counts(&mut conn, &nids).await?;
         drop(conn);
         let counts: HashMap<RoomNid, i64> = counts.into_iter().collect();
         for (room, snapshot) in missing {

@@ -11,7 +11,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use hearth_core::{EventNid, Pdu};
 use hearth_journal::WriteError;
-use hearth_store::{membership as membership_table, room as room_table};
+use hearth_store::{room as room_table, room_members};
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, events::TimelineEventType,
     room_version_rules::RoomVersionRules,
@@ -138,8 +138,8 @@ impl Rooms {
     /// Whether this server is in the room: a user of ours is joined to it.
     pub async fn is_resident(&self, room: &Room) -> sqlx::Result<bool> {
         let mut conn = self.pool().acquire().await?;
-        let ours = membership_table::list_local_joined(&mut conn, room.nid, 1).await?;
-        Ok(!ours.is_empty())
+        let joined = room_members::find_joined(&mut conn, room.nid).await?;
+        Ok(joined.ours > 0)
     }
 
     /// The events of an answer that are signed as they must be, and the ids of those that are the state.
@@ -243,6 +243,7 @@ impl Rooms {
 
     /// Writes the plan; `false` when the room changed meanwhile.
     async fn write_adopted(&self, room: &Room, plan: Plan) -> Result<bool, SendError> {
+        plan.insert_words(self.pool()).await?;
         let mut slot = room.head.lock().await;
         let mut tx = self.pool().begin().await?;
         let row = room_table::lock(&mut tx, room.nid).await?;

@@ -1,6 +1,6 @@
 //! Keeping a room's branches few: when others leave many of them open, an event of ours closes them.
 
-use hearth_store::membership;
+use hearth_store::room_members;
 use ruma::{CanonicalJsonObject, OwnedUserId, UserId, events::TimelineEventType};
 
 use crate::{Rooms, draft::Draft, error::SendError, room::Room};
@@ -49,7 +49,7 @@ impl Rooms {
         };
         let powers = self.power(room, &current.snapshot).await?;
         let mut conn = self.pool().acquire().await?;
-        let users = membership::list_local_joined(&mut conn, room.nid, CANDIDATES).await?;
+        let users = room_members::list_local_joined(&mut conn, room.nid, CANDIDATES).await?;
         drop(conn);
         let kind = TimelineEventType::from(KIND);
         let mut users = users.iter().filter_map(|id| UserId::parse(id).ok());

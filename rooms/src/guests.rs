@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hearth_core::RoomNid;
 use hearth_journal::{Announcement, Kind, Origin};
-use hearth_store::membership;
+use hearth_store::room_members;
 use ruma::{
     UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
@@ -101,7 +101,7 @@ impl Rooms {
         let mut after = (RoomNid(0), hearth_core::UserNid(0));
         loop {
             let mut conn = self.pool().acquire().await?;
-            let guests = membership::list_guests(&mut conn, room, after, ROUND).await?;
+            let guests = room_members::list_guests(&mut conn, room, after, ROUND).await?;
             drop(conn);
             let Some(last) = guests.last() else {
                 return Ok(());

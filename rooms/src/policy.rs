@@ -6,7 +6,7 @@
 //! many words is refused, leaves included.
 
 use hearth_core::Pdu;
-use hearth_store::membership;
+use hearth_store::room_members;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue,
     events::{
@@ -51,8 +51,8 @@ impl Rooms {
             return Ok(None);
         };
         let mut conn = self.pool().acquire().await?;
-        let presence = membership::find_server(&mut conn, room.nid, policy.via.as_str()).await?;
-        Ok((presence == membership::Presence::Joined).then_some(policy))
+        let presence = room_members::find_server(&mut conn, room.nid, policy.via.as_str()).await?;
+        Ok((presence == room_members::Presence::Joined).then_some(policy))
     }
 
     /// Whether the room's policy server recommends an event that was received; its signature is added where it was

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use hearth_store::membership as membership_table;
+use hearth_store::{membership as membership_table, room_members};
 use ruma::{
     OwnedRoomId, OwnedUserId, UserId,
     events::{StateEventType, room::member::MembershipState},
@@ -142,7 +142,7 @@ impl Rooms {
     pub(crate) async fn are_resident(&self, rooms: &[OwnedRoomId]) -> sqlx::Result<bool> {
         let ids: Vec<&str> = rooms.iter().map(AsRef::as_ref).collect();
         let mut conn = self.pool().acquire().await?;
-        let resident = membership_table::list_resident_of(&mut conn, &ids).await?;
+        let resident = room_members::list_resident_of(&mut conn, &ids).await?;
         Ok(ids
             .iter()
             .all(|id| resident.iter().any(|known| known == id)))
@@ -168,7 +168,7 @@ impl Rooms {
             return Ok(Some(user));
         }
         let mut conn = self.pool().acquire().await?;
-        let locals = membership_table::list_local_joined(&mut conn, room.nid, CANDIDATES).await?;
+        let locals = room_members::list_local_joined(&mut conn, room.nid, CANDIDATES).await?;
         drop(conn);
         let locals = locals.iter().filter_map(|id| UserId::parse(id).ok());
         let candidates = locals.filter(|user| powers.may_invite(user)).collect();

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use hearth_core::{EventNid, RoomNid, StateKeyNid};
-use hearth_store::membership as membership_table;
+use hearth_store::room_members;
 use moka::future::Cache;
 use ruma::{
     OwnedServerName, OwnedUserId, ServerName, UserId,
@@ -45,7 +45,7 @@ impl Rooms {
     /// The servers with users joined to the room now, those with the most users first.
     pub async fn servers(&self, room: &Room) -> sqlx::Result<Vec<OwnedServerName>> {
         let mut conn = self.pool().acquire().await?;
-        let servers = membership_table::list_servers(&mut conn, room.nid, MOST).await?;
+        let servers = room_members::list_servers(&mut conn, room.nid, MOST).await?;
         let servers = servers.iter();
         Ok(servers
             .filter_map(|name| ServerName::parse(name).ok())

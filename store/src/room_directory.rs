@@ -1,4 +1,4 @@
-//! `room`, as the directory looks at it: rooms with the number of their members.
+//! `room`, as the directory looks at it: published rooms that this server is in, by the number of their members.
 
 use hearth_core::{RoomNid, SnapshotNid, UserNid};
 use sqlx::PgConnection;
@@ -27,24 +27,28 @@ pub struct Place {
     pub nid: RoomNid,
 }
 
+impl Place {
+    /// Before all rooms.
+    pub const START: Self = Self {
+        joined: i64::MAX,
+        nid: RoomNid(0),
+    };
+}
+
 /// Lists up to `limit` published rooms that stand after a place, in the order of the directory.
 pub async fn list_after(
     conn: &mut PgConnection,
-    place: Option<Place>,
+    place: Place,
     limit: i64,
 ) -> sqlx::Result<Vec<Listed>> {
-    let joined = place.map(|place| place.joined);
-    let nid = place.map(|place| place.nid.0);
     sqlx::query_as!(
         Listed,
-        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid", joined AS "joined!"
-           FROM room, LATERAL (SELECT count(*) AS joined FROM membership m
-                               WHERE m.room_nid = room.nid AND m.membership = 'join') AS members
-           WHERE published AND snapshot_nid IS NOT NULL AND joined > 0
-             AND ($1::bigint IS NULL OR (joined, -nid) < ($1, -$2::bigint))
-           ORDER BY joined DESC, nid LIMIT $3"#,
-        joined,
-        nid,
+        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid", joined FROM room
+           WHERE published AND joined_local > 0 AND snapshot_nid IS NOT NULL
+             AND (joined, -nid) < ($1::bigint, -$2::bigint)
+           ORDER BY joined DESC, -nid DESC LIMIT $3"#,
+        place.joined,
+        place.nid.0,
         limit,
     )
     .fetch_all(conn)
@@ -59,12 +63,10 @@ pub async fn list_before(
 ) -> sqlx::Result<Vec<Listed>> {
     sqlx::query_as!(
         Listed,
-        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid", joined AS "joined!"
-           FROM room, LATERAL (SELECT count(*) AS joined FROM membership m
-                               WHERE m.room_nid = room.nid AND m.membership = 'join') AS members
-           WHERE published AND snapshot_nid IS NOT NULL AND joined > 0
+        r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid", joined FROM room
+           WHERE published AND joined_local > 0 AND snapshot_nid IS NOT NULL
              AND (joined, -nid) > ($1::bigint, -$2::bigint)
-           ORDER BY joined, nid DESC LIMIT $3"#,
+           ORDER BY joined, -nid LIMIT $3"#,
         place.joined,
         place.nid.0,
         limit,
@@ -86,12 +88,11 @@ pub async fn list_published_of(
     .await
 }
 
-/// Counts the published rooms.
+/// Counts the rooms of the directory.
 pub async fn count(conn: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM room
-           WHERE published AND snapshot_nid IS NOT NULL
-             AND EXISTS (SELECT FROM membership m WHERE m.room_nid = room.nid AND m.membership = 'join')"#,
+           WHERE published AND joined_local > 0 AND snapshot_nid IS NOT NULL"#,
     )
     .fetch_one(conn)
     .await
@@ -125,10 +126,7 @@ pub async fn list_found(
     sqlx::query_as!(
         Found,
         r#"SELECT nid, room_id, version, snapshot_nid AS "snapshot!: SnapshotNid",
-                  (SELECT count(*) FROM membership m
-                   WHERE m.room_nid = room.nid AND m.membership = 'join') AS "joined!",
-                  EXISTS (SELECT FROM membership m JOIN account a ON a.user_nid = m.user_nid
-                          WHERE m.room_nid = room.nid AND m.membership = 'join') AS "resident!",
+                  joined, joined_local > 0 AS "resident!",
                   (SELECT m.membership FROM membership m
                    WHERE m.room_nid = room.nid AND m.user_nid = $2) AS membership
            FROM room WHERE room_id = ANY($1) AND snapshot_nid IS NOT NULL"#,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hearth_core::{Position, RoomNid, UserNid};
 use hearth_journal::{Announcement, Entry, Kind};
 use hearth_rooms::{RoomEvent, membership_of};
-use hearth_store::membership;
+use hearth_store::{membership, room_members};
 use hearth_users::ephemeral;
 use tokio::{sync::broadcast, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -196,7 +196,7 @@ async fn changed_members(
     position: Position,
 ) -> sqlx::Result<Vec<(UserNid, Member)>> {
     let mut conn = sync.pool().acquire().await?;
-    let rows = membership::list_changed(&mut conn, room, position).await?;
+    let rows = room_members::list_changed(&mut conn, room, position).await?;
     Ok(rows
         .iter()
         .map(|(user, row)| (*user, Member::from(row)))

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use hearth_core::{Position, RoomNid, UserNid};
 use hearth_push::rules;
-use hearth_store::{account_data, device_list_change, membership, shared_room, to_device};
+use hearth_store::{account_data, device_list_change, room_members, shared_room, to_device};
 use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -232,7 +232,7 @@ async fn members(sync: &Sync, rooms: &[RoomNid]) -> sqlx::Result<Vec<UserNid>> {
         return Ok(Vec::new());
     }
     let mut conn = sync.pool().acquire().await?;
-    membership::list_members(&mut conn, rooms).await
+    room_members::list_members(&mut conn, rooms).await
 }
 
 /// The device lists of an incremental response.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use hearth_core::{EventNid, RoomNid, UserNid};
 use hearth_rooms::Snapshot;
-use hearth_store::membership;
+use hearth_store::room_members;
 use ruma::{OwnedUserId, events::StateEventType};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub(crate) async fn read(
     }
     let nids: Vec<RoomNid> = rooms.iter().map(|(room, _)| *room).collect();
     let mut conn = sync.pool().acquire().await?;
-    let counts = membership::list_counts(&mut conn, &nids).await?;
+    let counts = room_members::list_counts(&mut conn, &nids).await?;
     drop(conn);
     let mut summaries: HashMap<RoomNid, Summary> = nids
         .iter()
@@ -54,7 +54,7 @@ pub(crate) async fn read(
         return Ok(summaries);
     }
     let mut conn = sync.pool().acquire().await?;
-    let rows = membership::list_heroes(&mut conn, &unnamed, user, HEROES).await?;
+    let rows = room_members::list_heroes(&mut conn, &unnamed, user, HEROES).await?;
     drop(conn);
     let users: Vec<UserNid> = rows.iter().map(|row| row.user).collect();
     let ids = sync.rooms().interner().user_ids(&users).await?;

@@ -3,8 +3,8 @@
 //! Client-Server API, "Room aliases".
 
 use hearth_store::{
-    membership as membership_table,
     room_alias::{self, Deleted, Inserted},
+    room_members,
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedServerName,
@@ -113,7 +113,7 @@ impl Directory {
         let mut conn = self.rooms.pool().acquire().await?;
         let found = room_alias::find(&mut conn, alias).await?;
         let found = found.ok_or(AliasError::NotFound)?;
-        let servers = membership_table::list_servers(&mut conn, found.room, SERVERS).await?;
+        let servers = room_members::list_servers(&mut conn, found.room, SERVERS).await?;
         drop(conn);
         let room = self.rooms.find_by_nid(found.room).await?;
         let room_id = room.ok_or(AliasError::NotFound)?.id.clone();

@@ -134,10 +134,8 @@ impl Directory {
             Some(Token::Before(place)) => {
                 room_directory::list_before(&mut conn, place, limit).await
             }
-            Some(Token::After(place)) => {
-                room_directory::list_after(&mut conn, Some(place), limit).await
-            }
-            None => room_directory::list_after(&mut conn, None, limit).await,
+            Some(Token::After(place)) => room_directory::list_after(&mut conn, place, limit).await,
+            None => room_directory::list_after(&mut conn, Place::START, limit).await,
         }
     }
 

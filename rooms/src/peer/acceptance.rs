@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use hearth_core::EventNid;
-use hearth_store::membership as membership_table;
+use hearth_store::room_members;
 use ruma::{
     OwnedServerName, ServerName,
     events::{StateEventType, TimelineEventType},
@@ -131,8 +131,7 @@ impl Rooms {
             return Ok(state);
         }
         let mut conn = self.pool().acquire().await?;
-        let heroes =
-            membership_table::list_heroes(&mut conn, &[room.nid], join.sender, HEROES).await?;
+        let heroes = room_members::list_heroes(&mut conn, &[room.nid], join.sender, HEROES).await?;
         drop(conn);
         let users: Vec<_> = heroes.iter().map(|hero| hero.user).collect();
         let users = self.interner().user_ids(&users).await?;

@@ -97,6 +97,7 @@ impl Engine {
         self.stop.cancel();
         self.tasks.close();
         timeout(LIMIT, self.tasks.wait()).await.unwrap();
+        check_counts(&self.pool).await;
     }
 
     /// A public room of Alice's.
@@ -314,4 +315,22 @@ impl Engine {
 /// JSON without floats.
 pub(crate) fn canonical(value: Value) -> CanonicalJsonObject {
     serde_json::from_value(value).unwrap()
+}
+
+/// Whether every room's row counts its members right.
+pub(crate) async fn check_counts(pool: &PgPool) {
+    let wrong: Vec<i64> = sqlx::query_scalar(
+        "SELECT nid FROM room, LATERAL (
+             SELECT count(*) AS members, count(a.user_nid) AS locals
+             FROM membership m LEFT JOIN account a ON a.user_nid = m.user_nid
+             WHERE m.room_nid = room.nid AND m.membership = 'join') AS counted
+         WHERE (joined, joined_local) <> (members, locals)",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert!(
+        wrong.is_empty(),
+        "these rooms count their members wrongly: {wrong:?}"
+    );
 }

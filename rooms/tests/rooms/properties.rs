@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::{
-    engine::{Engine, alice},
+    engine::{Engine, alice, check_counts},
     peer::{Event, Peer, Place, World},
 };
 
@@ -287,6 +287,9 @@ async fn engines_that_get_the_same_events_come_to_the_same_state(pool: PgPool) {
         accepted > all / 3,
         "{accepted} of {all} events were accepted"
     );
+    for copy in &copies {
+        check_counts(copy).await;
+    }
 }
 
 fn ids(events: &[&Event]) -> Vec<ruma::OwnedEventId> {

@@ -2,7 +2,7 @@
 
 use std::slice::from_ref;
 
-use hearth_rooms::{MembershipError, Preset};
+use hearth_rooms::{MembershipError, Preset, Verdict};
 use hearth_store::MIGRATOR;
 use ruma::{CanonicalJsonObject, OwnedRoomId, RoomVersionId, signatures::hash_and_sign_event};
 use serde_json::{Value, value::to_raw_value};
@@ -105,7 +105,9 @@ async fn an_invite_that_is_taken_back_is_gone_and_only_by_who_sent_it(pool: PgPo
     let room = there.room(&tea).await;
     let inviting = there.rooms.invite(&room, &bob.user_id, &ann, None);
     inviting.await.unwrap();
-    let kicking = there.rooms.kick(&room, &bob.user_id, &ann.user_id, None);
+    let kicking = there
+        .rooms
+        .moderate(&room, &bob.user_id, &ann.user_id, (Verdict::Kick, None));
     kicking.await.unwrap();
     let kick = there.member_event(&tea, &ann).await.unwrap();
 

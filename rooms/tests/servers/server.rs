@@ -132,6 +132,7 @@ impl Server {
         self.tasks.close();
         timeout(LIMIT, self.tasks.wait()).await.unwrap();
         self.wire.leave();
+        check_counts(&self.pool).await;
         self.pool.close().await;
     }
 
@@ -301,4 +302,22 @@ pub(crate) fn draft(kind: &str, content: Value) -> Draft {
 
 fn canonical(content: Value) -> CanonicalJsonObject {
     serde_json::from_value(content).unwrap()
+}
+
+/// Whether every room's row counts its members right.
+async fn check_counts(pool: &PgPool) {
+    let wrong: Vec<i64> = sqlx::query_scalar(
+        "SELECT nid FROM room, LATERAL (
+             SELECT count(*) AS members, count(a.user_nid) AS locals
+             FROM membership m LEFT JOIN account a ON a.user_nid = m.user_nid
+             WHERE m.room_nid = room.nid AND m.membership = 'join') AS counted
+         WHERE (joined, joined_local) <> (members, locals)",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert!(
+        wrong.is_empty(),
+        "these rooms count their members wrongly: {wrong:?}"
+    );
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hearth_store::membership as membership_table;
+use hearth_store::room_members;
 use ruma::{
     OwnedRoomId, RoomId, ServerName,
     room::{RoomSummary, RoomType},
@@ -64,7 +64,7 @@ impl Directory {
         let asked: Vec<&str> = asked.iter().map(|id| id.as_str()).collect();
         let mut conn = self.rooms.pool().acquire().await?;
         let joined =
-            membership_table::list_joined_of_server(&mut conn, server.as_str(), &asked).await?;
+            room_members::list_joined_of_server(&mut conn, server.as_str(), &asked).await?;
         drop(conn);
         let joined: HashSet<OwnedRoomId> = joined
             .iter()
