@@ -8,6 +8,7 @@ pub mod nid;
 pub mod pdu;
 pub mod signing;
 pub mod token;
+pub mod words;
 
 pub use self::{
     clock::Clock,

@@ -6,6 +6,7 @@ use hearth_core::{EventNid, Position, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
     account_data, append, current_state, device_list_change, event, log, membership,
     missing_previous, pending_redaction, receipt, relation, room, sent_event, snapshot, to_device,
+    user_word,
     write::{
         AccountDataRow, EventRow, Gap, MembershipRow, Placement, ReceiptRow, Redacts, RoomWrite,
         SnapshotRow, Source, ToDeviceRow, Write,
@@ -283,6 +284,13 @@ impl<'a> Rows<'a> {
         if !self.memberships.is_empty() {
             let rows: Vec<_> = self.memberships.values().copied().collect();
             membership::upsert(conn, &rows).await?;
+            let words = rows
+                .iter()
+                .flat_map(|(row, _)| row.words.iter().map(|word| (row.user, word.as_str())));
+            let (users, words): (Vec<UserNid>, Vec<&str>) = words.unzip();
+            if !words.is_empty() {
+                user_word::insert(conn, &users, &words).await?;
+            }
         }
         if !self.receipts.is_empty() {
             let rows: Vec<_> = self.receipts.values().copied().collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_core::{EventNid, Pdu, StateKeyNid, UserNid};
+use hearth_core::{EventNid, Pdu, StateKeyNid, UserNid, words};
 use hearth_store::write::{EventRow, MembershipRow, Placement, Redacts, RoomWrite, Source, Status};
 use ruma::{
     UserId,
@@ -209,6 +209,11 @@ impl<'a> Changes<'a> {
             }
             _ => None,
         };
+        let is_elsewhere = user.server_name() != self.rooms.identity().server_name;
+        let words = match content.membership.as_str() {
+            "join" if is_elsewhere => words::of_user(&user, content.displayname.as_deref()),
+            _ => Vec::new(),
+        };
         Ok(MembershipRow {
             user: self.rooms.interner().user(&user).await?,
             room: self.room.nid,
@@ -219,6 +224,7 @@ impl<'a> Changes<'a> {
             forgotten: false,
             display_name: content.displayname,
             avatar_url: content.avatar_url,
+            words,
         })
     }
 
@@ -241,6 +247,7 @@ impl<'a> Changes<'a> {
             forgotten: false,
             display_name: None,
             avatar_url: None,
+            words: Vec::new(),
         }))
     }
 }

@@ -183,6 +183,7 @@ impl Rooms {
             forgotten: false,
             display_name: None,
             avatar_url: None,
+            words: Vec::new(),
         })
         .await?;
         Ok(())

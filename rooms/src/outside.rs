@@ -31,6 +31,7 @@ impl Rooms {
             forgotten: false,
             display_name: None,
             avatar_url: None,
+            words: Vec::new(),
         })
         .await
     }

@@ -23,6 +23,24 @@ pub async fn list(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<Fi
     .await
 }
 
+/// Lists the names and avatars of users: whose, the field's name, its value as JSON.
+pub async fn list_shown(
+    conn: &mut PgConnection,
+    users: &[UserNid],
+) -> sqlx::Result<Vec<(UserNid, String, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT user_nid AS "user: UserNid", key, value FROM profile
+           WHERE user_nid = ANY($1) AND key IN ('displayname', 'avatar_url')"#,
+        users as &[UserNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.user, row.key, row.value))
+        .collect())
+}
+
 /// Returns the value of one field, JSON.
 pub async fn find(
     conn: &mut PgConnection,

@@ -176,6 +176,8 @@ pub struct MembershipRow {
     pub display_name: Option<String>,
     /// From the member event.
     pub avatar_url: Option<String>,
+    /// By what the user directory finds the user from now on, too; nothing for our users, who have profiles.
+    pub words: Vec<String>,
 }
 
 /// A row of `sent_event`.

@@ -42,7 +42,8 @@ async fn members_of_public_rooms_are_found_by_public_names_only(pool: PgPool) {
     for user in [&bob, &eve] {
         assert_eq!(search(&server, user, "cooper ALICE").await, found);
         assert_eq!(search(&server, user, "@alice").await, found);
-        assert_eq!(search(&server, user, "lic").await, found);
+        assert_eq!(search(&server, user, "a").await, found);
+        assert_eq!(search(&server, user, "lice").await, json!([]));
         assert_eq!(search(&server, user, "example").await, json!([]));
     }
     assert_eq!(search(&server, &eve, "Freddy").await, json!([]));
@@ -64,6 +65,74 @@ async fn members_of_rooms_that_anybody_may_join_are_found(pool: PgPool) {
     let found = search(&server, &eve, "ali").await;
     assert_eq!(found[0]["user_id"], alice.id);
     assert_eq!(search(&server, &eve, "bob").await, json!([]));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn users_are_found_by_the_name_that_they_have_now(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    let path = format!("/profile/{}/displayname", bob.id);
+    let names = ["Élodie Ünlü", "山田太郎"];
+    for name in names {
+        server
+            .put(&bob, &path, json!({ "displayname": name }))
+            .await;
+        for (term, sought) in [("ÉLO ün", names[0]), ("太郎", names[1]), ("bob", name)] {
+            let found = search(&server, &alice, term).await;
+            let expected = match sought == name {
+                true => json!([{ "user_id": bob.id, "display_name": name }]),
+                false => json!([]),
+            };
+            assert_eq!(found, expected, "{term} for {name}");
+        }
+    }
+
+    server.delete(&bob, &path, Value::Null).await;
+
+    assert_eq!(search(&server, &alice, "太郎").await, json!([]));
+    let found = search(&server, &alice, "bob").await;
+    assert_eq!(found, json!([{ "user_id": bob.id }]));
+
+    let body = json!({ "auth": bob.auth() });
+    let (status, _) = server.post(&bob, "/account/deactivate", body).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(search(&server, &alice, "bob").await, json!([]));
+}
+
+/// What others call themselves in rooms of which the searcher knows nothing finds them for nobody.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn users_of_other_servers_are_found_by_the_names_that_one_sees(pool: PgPool) {
+    let server = TestServer::new(pool.clone()).await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let shared = server.create_room(&alice, json!({})).await;
+    let hidden = server.create_room(&bob, json!({})).await;
+    for (room, name) in [(&shared, "Known Name"), (&hidden, "Secret Name")] {
+        sqlx::query(
+            "WITH who AS (INSERT INTO user_id (user_id) VALUES ('@rem:elsewhere.org')
+                          ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id RETURNING nid),
+             word AS (INSERT INTO user_word SELECT who.nid, w FROM who, regexp_split_to_table(lower($2), ' ') AS w
+                      UNION SELECT who.nid, '@rem:elsewhere.org' FROM who ON CONFLICT DO NOTHING)
+             INSERT INTO membership (user_nid, room_nid, membership, sender_nid, position, display_name)
+             SELECT who.nid, room.nid, 'join', who.nid, 1, $2 FROM who, room WHERE room_id = $1",
+        )
+        .bind(room)
+        .bind(name)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+
+    let found = |name: &str| json!([{ "user_id": "@rem:elsewhere.org", "display_name": name }]);
+    for term in ["kno", "name", "@rem:else"] {
+        assert_eq!(search(&server, &alice, term).await, found("Known Name"));
+    }
+    assert_eq!(search(&server, &alice, "secret").await, json!([]));
+    assert_eq!(search(&server, &bob, "secret").await, found("Secret Name"));
+    assert_eq!(search(&server, &bob, "known").await, json!([]));
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]

@@ -11,7 +11,7 @@ use hearth_journal::WriteError;
 use hearth_store::{
     account::{self, AccountRow, Erase},
     intern::Interner,
-    login_token, profile,
+    login_token, profile, user_word,
 };
 use ruma::{OwnedServerName, OwnedUserId, UserId};
 use sqlx::PgPool;
@@ -210,6 +210,7 @@ impl Accounts {
         account::update_deactivated(&mut tx, user, erase).await?;
         login_token::delete_of_user(&mut tx, user).await?;
         profile::delete_of_user(&mut tx, user).await?;
+        user_word::delete_others(&mut tx, user, &[]).await?;
         let (removed, revoked) = Sessions::delete_all(&mut tx, user, None).await?;
         sessions
             .finish_removal(tx, user, &removed, &revoked)

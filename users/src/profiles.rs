@@ -1,12 +1,19 @@
 //! What users tell about themselves (specification, "Profiles").
 
+use std::collections::HashMap;
+
 use hearth_core::UserNid;
 use hearth_store::{account, profile};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 
+use crate::user_directory;
+
 /// The largest profile as one JSON object, in bytes.
 const MAX_PROFILE: usize = 64 * 1024;
+
+/// The field by which the user directory finds users.
+const NAME: &str = "displayname";
 
 /// The longest name of a field, in bytes.
 const MAX_KEY: usize = 255;
@@ -40,6 +47,15 @@ pub enum ProfileError {
     Storage(#[from] sqlx::Error),
 }
 
+/// What member events show of a profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The name.
+    pub display_name: Option<String>,
+    /// The avatar.
+    pub avatar_url: Option<String>,
+}
+
 /// The profiles of this server's users.
 ///
 /// What follows from a new name or avatar in the user's rooms and presence is for the caller to do.
@@ -69,6 +85,26 @@ impl Profiles {
             .collect()
     }
 
+    /// Returns what member events show of these users; of those without a name or an avatar, nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn shown(&self, users: &[UserNid]) -> sqlx::Result<HashMap<UserNid, Shown>> {
+        let mut conn = self.pool.acquire().await?;
+        let rows = profile::list_shown(&mut conn, users).await?;
+        let mut shown: HashMap<UserNid, Shown> = HashMap::new();
+        for (user, key, value) in rows {
+            let text = parse(&value)?.as_str().map(ToOwned::to_owned);
+            let of_user = shown.entry(user).or_default();
+            match key.as_str() {
+                NAME => of_user.display_name = text,
+                _ => of_user.avatar_url = text,
+            }
+        }
+        Ok(shown)
+    }
+
     /// Returns one field of `user`.
     ///
     /// # Errors
@@ -92,11 +128,11 @@ impl Profiles {
             return self.remove(user, key).await;
         }
         check_value(key, value)?;
-        let value = value.to_string();
-        hearth_store::retry("set profile field", || self.set_once(user, key, &value)).await
+        hearth_store::retry("set profile field", || self.set_once(user, key, value)).await
     }
 
-    async fn set_once(&self, user: UserNid, key: &str, value: &str) -> Result<(), ProfileError> {
+    async fn set_once(&self, user: UserNid, key: &str, field: &Value) -> Result<(), ProfileError> {
+        let value = field.to_string();
         let mut tx = self.pool.begin().await?;
         let user = account::lock(&mut tx, user).await?;
         let user = user.ok_or(ProfileError::NoAccount)?;
@@ -104,7 +140,10 @@ impl Profiles {
         if others + key.len() + value.len() + 6 > MAX_PROFILE {
             return Err(ProfileError::TooLarge);
         }
-        profile::upsert(&mut tx, user, key, value).await?;
+        profile::upsert(&mut tx, user, key, &value).await?;
+        if key == NAME {
+            user_directory::index(&mut tx, user, field.as_str()).await?;
+        }
         tx.commit().await?;
         Ok(())
     }
@@ -116,8 +155,17 @@ impl Profiles {
     /// [`ProfileError::InvalidKey`], [`ProfileError::KeyTooLong`].
     pub async fn remove(&self, user: UserNid, key: &str) -> Result<(), ProfileError> {
         check_key(key)?;
-        let mut conn = self.pool.acquire().await?;
-        profile::delete(&mut conn, user, key).await?;
+        hearth_store::retry("remove profile field", || self.remove_once(user, key)).await
+    }
+
+    async fn remove_once(&self, user: UserNid, key: &str) -> Result<(), ProfileError> {
+        let mut tx = self.pool.begin().await?;
+        let found = account::lock(&mut tx, user).await?;
+        profile::delete(&mut tx, user, key).await?;
+        if key == NAME && found.is_some() {
+            user_directory::index(&mut tx, user, None).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 }

@@ -1,19 +1,17 @@
 //! Who may find whom (specification, "User Directory", "Mutual Rooms").
 
-use hearth_core::{RoomNid, UserNid};
-use hearth_store::{
-    intern::Interner,
-    shared_room,
-    user_directory::{self, Search},
-};
+use std::collections::HashSet;
+
+use hearth_core::{RoomNid, UserNid, words};
+use hearth_store::{intern::Interner, shared_room, user_directory, user_id, user_word};
 use ruma::{OwnedMxcUri, OwnedRoomId, OwnedUserId, RoomId, UserId};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// How many users one search finds at the most.
 const MAX_FOUND: usize = 100;
 
-/// How many words of a search count.
-const MAX_WORDS: usize = 8;
+/// How many members the rooms have in all whose members are looked at first.
+const NEAR_MEMBERS: i64 = 2_000;
 
 /// How many rooms of users that match are looked at, to find out whether they are public.
 const MAX_ROOMS: i64 = 200;
@@ -89,8 +87,11 @@ impl UserDirectory {
         Self { pool, interner }
     }
 
-    /// Finds users whom `searcher` may see, because they share a room or are in a public one, and whose ids or names
-    /// contain every word of `term`.
+    /// Finds users whom `searcher` may see, because they share a room or are in a public one, and of whose ids and names
+    /// each word of `term` begins a word.
+    ///
+    /// Those who share small rooms with the searcher come first. Of all others a bounded number is looked at, so that a
+    /// search for one letter costs no more than another.
     ///
     /// # Errors
     ///
@@ -102,42 +103,33 @@ impl UserDirectory {
         limit: usize,
         public_rooms: &impl PublicRooms,
     ) -> sqlx::Result<Results> {
-        let term = term.trim().to_lowercase();
-        let limit = limit.min(MAX_FOUND);
-        if term.is_empty() || limit == 0 {
+        let mut search = Search::new(term, limit);
+        if search.words.is_empty() || search.limit == 0 {
             return Ok(Results::default());
         }
-        let words = term.split_whitespace().take(MAX_WORDS);
-        let patterns: Vec<String> = words.map(pattern).collect();
-        let mut search = Search {
-            searcher,
-            public_rooms: &[],
-            patterns: &patterns,
-            first: &format!("{}%", escape(term.trim_start_matches('@'))),
-            limit: i64::try_from(limit + 1).unwrap_or(i64::MAX),
-        };
         let mut conn = self.pool.acquire().await?;
-        let mut found = user_directory::list(&mut conn, search).await?;
-        if found.len() <= limit {
-            let candidates = Search {
-                limit: MAX_ROOMS,
-                ..search
-            };
-            let rooms = user_directory::list_rooms(&mut conn, candidates).await?;
-            drop(conn);
-            let public = public_rooms.filter(rooms).await?;
-            if !public.is_empty() {
-                search.public_rooms = &public;
-                let mut conn = self.pool.acquire().await?;
-                found = user_directory::list(&mut conn, search).await?;
-            }
+        let near =
+            user_directory::list_near(&mut conn, searcher, &search.words, NEAR_MEMBERS).await?;
+        search.show(&mut conn, searcher, &near, &[]).await?;
+        if search.is_full() {
+            return Ok(search.into_results());
         }
-        let limited = found.len() > limit;
-        found.truncate(limit);
-        Ok(Results {
-            users: found.into_iter().filter_map(read).collect(),
-            limited,
-        })
+        let mut others = user_directory::list_matching(&mut conn, searcher, &search.words).await?;
+        search.is_cut = others.len() >= user_directory::LOOKED_AT;
+        search.leave_shown_out(&mut others);
+        search.show(&mut conn, searcher, &others, &[]).await?;
+        if search.is_full() {
+            return Ok(search.into_results());
+        }
+        search.leave_shown_out(&mut others);
+        let rooms = user_directory::list_rooms(&mut conn, &others, MAX_ROOMS).await?;
+        drop(conn);
+        let public = public_rooms.filter(rooms).await?;
+        if !public.is_empty() {
+            let mut conn = self.pool.acquire().await?;
+            search.show(&mut conn, searcher, &others, &public).await?;
+        }
+        Ok(search.into_results())
     }
 
     /// Returns a page of the rooms in which `user` and `other_id` are both joined.
@@ -179,22 +171,92 @@ impl UserDirectory {
     }
 }
 
-/// The pattern for a word: a whole user id begins with it, anything else contains it.
-fn pattern(word: &str) -> String {
-    let start = if word.starts_with('@') { "" } else { "%" };
-    format!("{start}{}%", escape(word))
+/// A search under way.
+struct Search {
+    /// The term, in lower case.
+    term: String,
+    words: Vec<String>,
+    limit: usize,
+    found: Vec<Found>,
+    /// Who was shown, whether the words match what is seen of him or not.
+    shown: HashSet<UserNid>,
+    /// Whether there are users that nobody looked at.
+    is_cut: bool,
 }
 
-/// `text` without what `LIKE` takes for more than a letter.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if matches!(letter, '%' | '_' | '\\') {
-            escaped.push('\\');
+impl Search {
+    fn new(term: &str, limit: usize) -> Self {
+        Self {
+            term: term.trim().trim_start_matches('@').to_lowercase(),
+            words: words::of_search(term),
+            limit: limit.min(MAX_FOUND),
+            found: Vec::new(),
+            shown: HashSet::new(),
+            is_cut: false,
         }
-        escaped.push(letter);
     }
-    escaped
+
+    fn is_full(&self) -> bool {
+        self.found.len() > self.limit
+    }
+
+    /// Adds those of `users` whom the searcher may see, if the words match what he sees of them: of users of other
+    /// servers the words of names in rooms elsewhere are known, too.
+    async fn show(
+        &mut self,
+        conn: &mut PgConnection,
+        searcher: UserNid,
+        users: &[UserNid],
+        public_rooms: &[RoomNid],
+    ) -> sqlx::Result<()> {
+        let limit = i64::try_from(2 * (self.limit + 1)).unwrap_or(i64::MAX);
+        let shown = user_directory::list_shown(conn, searcher, users, public_rooms, limit).await?;
+        for row in shown {
+            let Some(found) = self.shown.insert(row.user).then(|| read(row)).flatten() else {
+                continue;
+            };
+            let words = words::of_user(&found.user_id, found.display_name.as_deref());
+            if words::matches(&self.words, &words) {
+                self.found.push(found);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_shown_out(&self, users: &mut Vec<UserNid>) {
+        let mut seen = HashSet::new();
+        users.retain(|user| !self.shown.contains(user) && seen.insert(*user));
+    }
+
+    /// Those whose localpart or name begins with the whole term come first, then those who have a name.
+    fn into_results(mut self) -> Results {
+        let limited = self.is_full() || self.is_cut;
+        self.found.truncate(self.limit);
+        let begins = |text: &str| text.to_lowercase().starts_with(&self.term);
+        self.found.sort_by_cached_key(|found| {
+            let name = found.display_name.as_deref();
+            let is_first = begins(&found.user_id.as_str()[1..]) || name.is_some_and(begins);
+            (!is_first, name.is_none(), found.user_id.clone())
+        });
+        Results {
+            users: self.found,
+            limited,
+        }
+    }
+}
+
+/// Makes a user of this server findable by his id and `name`, and by nothing else.
+pub(crate) async fn index(
+    conn: &mut PgConnection,
+    user: UserNid,
+    name: Option<&str>,
+) -> sqlx::Result<()> {
+    let ids = user_id::list_ids(conn, &[user]).await?;
+    let id = ids.first().and_then(|(_, id)| UserId::parse(id).ok());
+    let words = id.map_or_else(Vec::new, |id| words::of_user(&id, name));
+    user_word::delete_others(conn, user, &words).await?;
+    let new: Vec<&str> = words.iter().map(String::as_str).collect();
+    user_word::insert(conn, &vec![user; new.len()], &new).await
 }
 
 /// The names of local users are JSON, as profiles keep them.
@@ -210,15 +272,4 @@ fn read(found: user_directory::Found) -> Option<Found> {
         display_name: found.display_name.and_then(plain),
         avatar_url: found.avatar_url.and_then(plain).map(OwnedMxcUri::from),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_special_to_like_is_taken_literally() {
-        assert_eq!(pattern("a_b%"), r"%a\_b\%%");
-        assert_eq!(pattern("@alice"), "@alice%");
-    }
 }

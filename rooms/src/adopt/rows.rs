@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use hearth_core::{Pdu, Position, StateKeyNid, UserNid};
+use hearth_core::{Pdu, Position, StateKeyNid, UserNid, words};
 use hearth_store::{
-    membership as membership_table, room as room_table, snapshot as snapshot_table,
+    membership as membership_table, room as room_table, room_members, snapshot as snapshot_table,
+    user_word,
     write::{Gap, MembershipRow, RoomWrite, SnapshotRow, Source, Write},
 };
 use ruma::{OwnedUserId, UserId, events::TimelineEventType};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::Checked;
 use crate::{
@@ -105,6 +106,20 @@ impl Plan {
         })
     }
 
+    /// Makes the members from other servers findable. Not within the transaction: it would hold words for which a batch of
+    /// the journal may wait.
+    pub(super) async fn insert_words(&self, pool: &PgPool) -> sqlx::Result<()> {
+        for chunk in self.remote_members.chunks(CHUNK) {
+            let words = chunk
+                .iter()
+                .flat_map(|row| row.words.iter().map(|word| (row.user, word.as_str())));
+            let (users, words): (Vec<UserNid>, Vec<&str>) = words.unzip();
+            let mut conn = pool.acquire().await?;
+            user_word::insert(&mut conn, &users, &words).await?;
+        }
+        Ok(())
+    }
+
     /// Writes what needs no place in the log. The room's row is locked, and nobody writes the memberships of users of other
     /// servers without that lock: so the log's lock, which comes later, cannot be waited for by who holds these rows.
     pub(super) async fn insert_beforehand(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
@@ -153,6 +168,7 @@ impl Membership {
             forgotten: false,
             display_name: self.content.displayname,
             avatar_url: self.content.avatar_url,
+            words: Vec::new(),
         }
     }
 }
@@ -187,12 +203,15 @@ impl Members {
                 sender: event.sender,
                 content,
             };
-            let row = membership.into_row(room, Some(event.nid));
+            let mut row = membership.into_row(room, Some(event.nid));
             if user.server_name() == server {
                 ours.push(row);
-            } else {
-                remote.push(row);
+                continue;
             }
+            if row.membership == "join" {
+                row.words = words::of_user(user, row.display_name.as_deref());
+            }
+            remote.push(row);
         }
         let joined = number(&checked.join.sender)?;
         Ok(Self {
@@ -223,7 +242,7 @@ async fn changed(
 ) -> sqlx::Result<Vec<MembershipRow>> {
     let users: Vec<UserNid> = ours.iter().map(|row| row.user).collect();
     let mut conn = rooms.pool().acquire().await?;
-    let known = membership_table::list_in_room(&mut conn, room.nid, &users).await?;
+    let known = room_members::list_in_room(&mut conn, room.nid, &users).await?;
     drop(conn);
     let known: HashMap<UserNid, String> = known.into_iter().collect();
     ours.retain(|row| known.get(&row.user) != Some(&row.membership));
@@ -262,6 +281,7 @@ async fn gone(
         forgotten: false,
         display_name: None,
         avatar_url: None,
+        words: Vec::new(),
     });
     Ok(rows.collect())
 }

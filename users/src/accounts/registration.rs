@@ -15,7 +15,7 @@ use crate::{
     password::{HashError, MAX_PASSWORD},
     secret,
     sessions::{Session, Standing},
-    username,
+    user_directory, username,
 };
 
 /// How long a nonce of the shared-secret registration works.
@@ -181,6 +181,7 @@ impl Accounts {
         }
         let name = serde_json::Value::from(row.localpart).to_string();
         profile::upsert(&mut tx, row.user, "displayname", &name).await?;
+        user_directory::index(&mut tx, row.user, Some(row.localpart)).await?;
         tx.commit().await?;
         Ok(())
     }
