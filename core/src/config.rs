@@ -8,6 +8,7 @@ mod check;
 mod load;
 mod problem;
 mod sections;
+mod surroundings;
 mod template;
 mod tree;
 mod units;
@@ -21,9 +22,11 @@ pub use self::{
     load::Sources,
     problem::{Place, Problem, Problems},
     sections::{
-        Appservice, Contact, Database, Email, Federation, Limits, Listener, Log, LogFormat, Media,
-        Metrics, OldVerifyKey, Policy, Presence, Redis, Registration, Role, Rooms, S3,
-        ServerNotices, Sessions, Storage, Support, Tls, Voip, WellKnown,
+        Appservice, Contact, Federation, Limits, OldVerifyKey, Policy, Presence, Registration,
+        Rooms, ServerNotices, Sessions, Support, Voip, WellKnown,
+    },
+    surroundings::{
+        Database, Email, Listener, Log, LogFormat, Media, Metrics, Redis, Role, S3, Storage, Tls,
     },
     template::template,
     units::{Bind, Rate, Secret, Size, Span},

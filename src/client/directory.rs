@@ -5,38 +5,28 @@ use hearth_rooms::{
     Directory,
     directory::{Caller, ListError, ListQuery, PublicRooms, Publication},
 };
-use http::Method;
 use ruma::{
     OwnedRoomId, UInt,
-    api::{
-        Metadata as _,
-        client::{
-            directory::{
-                get_public_rooms, get_public_rooms_filtered, get_room_visibility,
-                set_room_visibility,
-            },
-            room::Visibility,
+    api::client::{
+        directory::{
+            get_public_rooms, get_public_rooms_filtered, get_room_visibility, set_room_visibility,
         },
-        path_builder::PathBuilder as _,
+        room::Visibility,
     },
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{ClientState, Requester, room_error::no_such_room};
-use crate::http::{Api, ApiError, Authentication, Object, Ruma};
+use crate::http::{Api, ApiError, Object, Ruma};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    let api = Api::new()
+    Api::new()
         .endpoint(get_public_rooms)
         .endpoint(get_public_rooms_filtered)
-        .endpoint(get_room_visibility);
-    let token = Authentication::AccessToken;
-    let paths = set_room_visibility::v3::Request::PATH_BUILDER;
-    paths.all_paths().fold(api, |api, path| {
-        api.route(Method::PUT, path, token, set_room_visibility)
-    })
+        .endpoint(get_room_visibility)
+        .read_by_hand::<set_room_visibility::v3::Request, _>(set_room_visibility)
 }
 
 /// A page of published rooms. `ruma` leaves the join rule of public rooms out, which clients of old miss.

@@ -9,22 +9,19 @@ use axum::{
 use hearth_federation::Others;
 use hearth_rooms::MemberProfiles;
 use hearth_users::{Accounts, Profiles, profiles::ProfileError};
-use http::Method;
 use ruma::{
     OwnedServerName, OwnedUserId, UserId,
     api::{
-        Metadata as _,
         client::profile::{
             delete_profile_field, get_profile, get_profile_field, set_profile_field,
         },
         error::ErrorKind,
-        path_builder::PathBuilder as _,
     },
 };
 use serde_json::{Map, Value};
 
 use super::{ClientState, Requester};
-use crate::http::{Api, ApiError, Authentication, Object, Ruma};
+use crate::http::{Action, Api, ApiError, Object, RateLimits, Ruma};
 
 /// How long a request waits until the new profile stands in the user's rooms; after that it spreads in the background.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,20 +31,11 @@ type Empty = Json<Map<String, Value>>;
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    let api = Api::new().endpoint(get_profile);
-    let (open, token) = (Authentication::None, Authentication::AccessToken);
-    let paths = get_profile_field::v3::Request::PATH_BUILDER;
-    let api = paths.all_paths().fold(api, |api, path| {
-        api.route(Method::GET, path, open, get_profile_field)
-    });
-    let paths = set_profile_field::v3::Request::PATH_BUILDER;
-    let api = paths.all_paths().fold(api, |api, path| {
-        api.route(Method::PUT, path, token, set_profile_field)
-    });
-    let paths = delete_profile_field::v3::Request::PATH_BUILDER;
-    paths.all_paths().fold(api, |api, path| {
-        api.route(Method::DELETE, path, token, delete_profile_field)
-    })
+    Api::new()
+        .endpoint(get_profile)
+        .read_by_hand::<get_profile_field::v3::Request, _>(get_profile_field)
+        .read_by_hand::<set_profile_field::v3::Request, _>(set_profile_field)
+        .read_by_hand::<delete_profile_field::v3::Request, _>(delete_profile_field)
 }
 
 /// Users of other servers.
@@ -128,9 +116,11 @@ async fn get_profile_field(
 async fn set_profile_field(
     State(profiles): State<Profiles>,
     State(members): State<MemberProfiles>,
+    State(limits): State<RateLimits>,
     requester: Requester,
     request: Object,
 ) -> Result<Empty, ApiError> {
+    limits.check_user(Action::Message, requester.user_id())?;
     let key = own_field(&requester, &request)?;
     let value = request.body.get(key).ok_or_else(|| {
         ApiError::bad_request(ErrorKind::MissingParam, "the body lacks the field's key")
@@ -151,9 +141,11 @@ async fn set_profile_field(
 async fn delete_profile_field(
     State(profiles): State<Profiles>,
     State(members): State<MemberProfiles>,
+    State(limits): State<RateLimits>,
     requester: Requester,
     request: Object,
 ) -> Result<Empty, ApiError> {
+    limits.check_user(Action::Message, requester.user_id())?;
     let key = own_field(&requester, &request)?;
     let is_shown = is_shown(key);
     if is_shown {

@@ -12,7 +12,7 @@ use ruma::{EventId, RoomId, UInt, serde::Raw};
 use serde::Deserialize;
 
 use super::{Requester, room_error::not_in_room};
-use crate::http::ApiError;
+use crate::http::{ApiError, RateLimits};
 
 /// The most events in one answer.
 const MAX_LIMIT: usize = 500;
@@ -25,6 +25,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Reader
 where
     Sessions: FromRef<S>,
     Settings: FromRef<S>,
+    RateLimits: FromRef<S>,
 {
     type Rejection = ApiError;
 

@@ -6,7 +6,6 @@ use axum::{
 };
 use bytes::Bytes;
 use hearth_push::{ReadError, ReadState, ReceiptTarget, Viewer};
-use http::Method;
 use ruma::{
     EventId, RoomId,
     api::client::{read_marker::set_read_marker, receipt::create_receipt},
@@ -14,18 +13,12 @@ use ruma::{
 use serde_json::{Map, Value, json};
 
 use super::{ClientState, Requester, room_error::not_in_room};
-use crate::http::{Api, ApiError, Ruma, api::Authentication};
+use crate::http::{Api, ApiError, Ruma};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    use ruma::api::{Metadata as _, path_builder::PathBuilder as _};
-
-    create_receipt::v3::Request::PATH_BUILDER
-        .all_paths()
-        .fold(Api::new(), |api, path| {
-            let authentication = Authentication::AccessToken;
-            api.route(Method::POST, path, authentication, create_receipt)
-        })
+    Api::new()
+        .read_by_hand::<create_receipt::v3::Request, _>(create_receipt)
         .endpoint(set_read_marker)
 }
 

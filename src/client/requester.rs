@@ -11,7 +11,7 @@ use http::{StatusCode, header, request::Parts};
 use ruma::{DeviceId, UserId, api::error::ErrorKind};
 
 use super::guests;
-use crate::http::{ApiError, ClientAddress, error::SoftLogout};
+use crate::http::{Action, ApiError, ClientAddress, RateLimits, api::Metered, error::SoftLogout};
 
 /// The user behind the access token, whose account is not locked.
 ///
@@ -103,6 +103,7 @@ where
 impl<S: Send + Sync> FromRequestParts<S> for Requester
 where
     Sessions: FromRef<S>,
+    RateLimits: FromRef<S>,
 {
     type Rejection = ApiError;
 
@@ -110,6 +111,9 @@ where
         let AnyRequester(session) = AnyRequester::from_request_parts(parts, state).await?;
         if session.guest {
             guests::check(parts)?;
+        }
+        if parts.extensions.get::<Metered>().is_some() {
+            RateLimits::from_ref(state).check_user(Action::Request, &session.user_id)?;
         }
         match session.standing {
             Standing::Good | Standing::Suspended => Ok(Self(session)),
@@ -121,6 +125,7 @@ where
 impl<S: Send + Sync> FromRequestParts<S> for OptionalRequester
 where
     Sessions: FromRef<S>,
+    RateLimits: FromRef<S>,
 {
     type Rejection = ApiError;
 

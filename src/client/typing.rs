@@ -9,27 +9,19 @@ use axum::{
 use bytes::Bytes;
 use hearth_rooms::Rooms;
 use hearth_users::{Typing, typing::TypingError};
-use http::Method;
 use ruma::{RoomId, UserId, api::client::typing::create_typing_event};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ClientState, Requester, room_error::not_in_room};
-use crate::http::{Api, ApiError, api::Authentication};
+use crate::http::{Api, ApiError};
 
 /// How long a user types that does not say how long.
 const DEFAULT_TIMEOUT: u64 = 30_000;
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    use ruma::api::{Metadata as _, path_builder::PathBuilder as _};
-
-    create_typing_event::v3::Request::PATH_BUILDER
-        .all_paths()
-        .fold(Api::new(), |api, path| {
-            let authentication = Authentication::AccessToken;
-            api.route(Method::PUT, path, authentication, create_typing_event)
-        })
+    Api::new().read_by_hand::<create_typing_event::v3::Request, _>(create_typing_event)
 }
 
 #[derive(Deserialize)]

@@ -27,6 +27,8 @@ pub enum Action {
     Message,
     /// To join a room, by user.
     Join,
+    /// Whatever else the specification wants to be limited, by user ([`super::api::Metered`]).
+    Request,
 }
 
 /// The limits of all actions, shared by all handlers.
@@ -45,6 +47,7 @@ struct Limiters {
     registration: Limiter,
     message: Limiter,
     join: Limiter,
+    request: Limiter,
 }
 
 impl std::fmt::Debug for RateLimits {
@@ -125,6 +128,7 @@ impl Action {
             Self::Registration => "registration",
             Self::Message => "message",
             Self::Join => "join",
+            Self::Request => "request",
         }
     }
 }
@@ -138,6 +142,7 @@ impl Limiters {
             registration: limiter(limits.registration),
             message: limiter(limits.message),
             join: limiter(limits.join),
+            request: limiter(limits.request),
         }
     }
 
@@ -147,11 +152,18 @@ impl Limiters {
             Action::Registration => &self.registration,
             Action::Message => &self.message,
             Action::Join => &self.join,
+            Action::Request => &self.request,
         }
     }
 
-    fn all(&self) -> [&Limiter; 4] {
-        [&self.login, &self.registration, &self.message, &self.join]
+    fn all(&self) -> [&Limiter; 5] {
+        [
+            &self.login,
+            &self.registration,
+            &self.message,
+            &self.join,
+            &self.request,
+        ]
     }
 }
 

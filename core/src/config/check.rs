@@ -3,7 +3,8 @@
 use super::{
     Config, Role, Storage,
     load::Loader,
-    sections::{Email, Limits, Redis, Registration, Sessions},
+    sections::{Limits, Registration, Sessions},
+    surroundings::{Email, Redis},
     units::{Bind, Secret, Size, Span},
 };
 
@@ -193,6 +194,7 @@ fn check_limits(limits: &Limits, loader: &mut Loader<'_>) {
         ("registration", limits.registration),
         ("message", limits.message),
         ("join", limits.join),
+        ("request", limits.request),
     ];
     for (name, rate) in rates {
         if !(rate.per_second >= 0.000_001 && rate.per_second <= 1_000_000.0) {
