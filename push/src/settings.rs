@@ -10,6 +10,7 @@ use std::{
 
 use hearth_core::{Position, UserNid};
 use hearth_journal::{Announcement, Journal, Kind};
+use hearth_rooms::unwanted;
 use hearth_users::{
     AccountData,
     account_data::{GLOBAL, Key},
@@ -18,10 +19,12 @@ use moka::future::Cache;
 use ruma::{
     OwnedUserId, UserId, events::ignored_user_list::IgnoredUserListEventContent, push::Ruleset,
 };
-use tokio::sync::{broadcast, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::rules;
+use crate::{
+    following::{Followed, Follower},
+    rules,
+};
 
 /// How many users stay in memory.
 const CACHED_USERS: u64 = 20_000;
@@ -33,6 +36,8 @@ pub struct UserSettings {
     pub rules: Ruleset,
     /// Whom the user ignores.
     pub ignored: Arc<HashSet<OwnedUserId>>,
+    /// Whether the user wants no invites.
+    pub blocks_invites: bool,
 }
 
 /// The settings of users, kept in step with the log.
@@ -42,12 +47,10 @@ pub struct Settings(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     account_data: AccountData,
-    journal: Journal,
     cache: Cache<UserNid, Arc<UserSettings>>,
     /// How many changes there were: what was read across one is not kept.
     changes: AtomicU64,
-    /// How far the log was followed.
-    followed: watch::Sender<Position>,
+    followed: Followed,
 }
 
 impl Settings {
@@ -62,12 +65,15 @@ impl Settings {
         let announcements = journal.subscribe();
         let settings = Self(Arc::new(Inner {
             account_data,
-            followed: watch::Sender::new(journal.head()),
-            journal,
+            followed: Followed::new(journal),
             cache: Cache::new(CACHED_USERS),
             changes: AtomicU64::new(0),
         }));
-        tracker.spawn(settings.clone().follow(announcements, stop));
+        let follower = settings.clone();
+        tracker.spawn(async move {
+            let followed = &follower.0.followed;
+            followed.follow(&*follower.0, announcements, stop).await;
+        });
         settings
     }
 
@@ -77,7 +83,7 @@ impl Settings {
     ///
     /// When the database fails.
     pub async fn latest(&self, user: UserNid, user_id: &UserId) -> sqlx::Result<Arc<UserSettings>> {
-        self.find(user, user_id, self.0.journal.head()).await
+        self.find(user, user_id, self.0.followed.head()).await
     }
 
     /// What decides about the notifications of a user, as of `position` or later.
@@ -91,7 +97,7 @@ impl Settings {
         user_id: &UserId,
         position: Position,
     ) -> sqlx::Result<Arc<UserSettings>> {
-        self.wait_for(position).await;
+        self.0.followed.wait_for(position).await;
         if let Some(settings) = self.0.cache.get(&user).await {
             return Ok(settings);
         }
@@ -111,6 +117,7 @@ impl Settings {
         };
         let stored = self.0.account_data.find(key(rules::KIND)).await?;
         let ignored = self.0.account_data.find(key("m.ignored_user_list")).await?;
+        let permission = self.0.account_data.find(key(unwanted::KIND)).await?;
         let ignored = ignored
             .and_then(|content| {
                 serde_json::from_str::<IgnoredUserListEventContent>(content.get()).ok()
@@ -119,55 +126,16 @@ impl Settings {
         Ok(UserSettings {
             rules: rules::read(user_id, stored.as_ref().map(|content| content.get())),
             ignored: Arc::new(ignored.unwrap_or_default()),
+            blocks_invites: permission
+                .is_some_and(|content| unwanted::blocks_invites(content.get())),
         })
     }
+}
 
-    /// Waits until the log was followed up to `position`.
-    pub(crate) async fn wait_for(&self, position: Position) {
-        if *self.0.followed.borrow() >= position {
-            return;
-        }
-        let mut followed = self.0.followed.subscribe();
-        // The sender lives as long as this.
-        let _ = followed.wait_for(|followed| *followed >= position).await;
-    }
-
-    async fn follow(
-        self,
-        mut announcements: broadcast::Receiver<Arc<Announcement>>,
-        stop: CancellationToken,
-    ) {
-        let mut epoch = self.0.journal.epoch();
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = stop.cancelled() => return self.end(),
-                next = self.0.journal.epoch_after(epoch) => {
-                    epoch = next;
-                    self.start_over();
-                    continue;
-                }
-                next = announcements.recv() => next,
-            };
-            match next {
-                Ok(announcement) => self.take_in(&announcement).await,
-                Err(broadcast::error::RecvError::Lagged(_)) => self.start_over(),
-                Err(broadcast::error::RecvError::Closed) => return self.end(),
-            }
-        }
-    }
-
-    /// Forgets everything: something was missed, or the database lost it.
-    fn start_over(&self) {
-        let head = self.0.journal.head();
-        self.0.changes.fetch_add(1, Ordering::AcqRel);
-        self.0.cache.invalidate_all();
-        self.0.followed.send_replace(head);
-    }
-
-    /// Lets nobody wait for what does not come any more.
-    fn end(&self) {
-        self.0.followed.send_replace(Position(i64::MAX));
+impl Follower for Inner {
+    fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.cache.invalidate_all();
     }
 
     async fn take_in(&self, announcement: &Announcement) {
@@ -176,9 +144,8 @@ impl Settings {
             .iter()
             .filter(|entry| entry.kind == Kind::AccountData && entry.room.is_none());
         for user in changed.filter_map(|entry| entry.user) {
-            self.0.changes.fetch_add(1, Ordering::AcqRel);
-            self.0.cache.invalidate(&user).await;
+            self.changes.fetch_add(1, Ordering::AcqRel);
+            self.cache.invalidate(&user).await;
         }
-        self.0.followed.send_replace(announcement.head);
     }
 }

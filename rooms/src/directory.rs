@@ -1,6 +1,7 @@
 //! Finding rooms: aliases, the list of published rooms, summaries, spaces.
 
 mod aliases;
+mod canonical;
 mod hierarchy;
 mod listing;
 mod summary;

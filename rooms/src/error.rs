@@ -24,6 +24,12 @@ pub enum SendError {
     /// An alias does not lead to the room.
     #[error("{0}")]
     BadAlias(String),
+    /// The sender has annotated the event with the same already.
+    #[error("the event was annotated with this already")]
+    DuplicateAnnotation,
+    /// The invited user takes no invites.
+    #[error("the user takes no invites")]
+    InviteBlocked,
     /// A redaction's target is not in the room.
     #[error("the event to redact is not in this room")]
     UnknownTarget,
@@ -56,6 +62,8 @@ impl SendError {
             Self::TooLarge(reason) => Self::TooLarge(reason.clone()),
             Self::InvalidParam(reason) => Self::InvalidParam(reason.clone()),
             Self::BadAlias(reason) => Self::BadAlias(reason.clone()),
+            Self::DuplicateAnnotation => Self::DuplicateAnnotation,
+            Self::InviteBlocked => Self::InviteBlocked,
             Self::UnknownTarget => Self::UnknownTarget,
             Self::Superseded => Self::Superseded,
             Self::UnknownRoom => Self::UnknownRoom,

@@ -4,7 +4,7 @@
 
 use futures_util::{StreamExt as _, stream};
 use hearth_core::{Pdu, pdu::event_id};
-use ruma::{CanonicalJsonObject, ServerName, UserId};
+use ruma::{CanonicalJsonObject, OwnedEventId, ServerName, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -47,11 +47,11 @@ impl Rooms {
         sender: &UserId,
         invited: &UserId,
         draft: Draft,
-    ) -> Result<(), MembershipError> {
+    ) -> Result<OwnedEventId, MembershipError> {
         let server = invited.server_name();
         if server == self.identity().server_name {
-            self.send(room, sender, draft).await?;
-            return Ok(());
+            self.refuse_unwanted(&[invited]).await?;
+            return Ok(self.send(room, sender, draft).await?.event_id);
         }
         let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
         let head = self.read_head(room).await?;
@@ -70,7 +70,8 @@ impl Rooms {
         let signed = self.residents().invite(server, invitation).await?;
         check_signed(room, server, &pdu, &signed)?;
         let ours = self.identity().server_name.clone();
-        self.take_handed(&ours, &room.id, &signed).await
+        self.take_handed(&ours, &room.id, &signed).await?;
+        Ok(pdu.event_id)
     }
 }
 

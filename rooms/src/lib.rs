@@ -6,9 +6,11 @@
 mod access;
 mod acl;
 mod adopt;
+mod annotations;
 mod auth_chain;
 mod authorise;
 mod backfill;
+mod backlog;
 mod build;
 mod bundle;
 mod changes;
@@ -20,6 +22,7 @@ mod create;
 mod departures;
 pub mod directory;
 mod draft;
+mod erasure;
 pub mod error;
 pub mod event;
 mod extremities;
@@ -58,6 +61,7 @@ mod stripped;
 mod tail;
 pub mod timeline;
 mod told_state;
+pub mod unwanted;
 mod upgrade;
 pub mod version;
 mod visibility;
@@ -90,7 +94,7 @@ pub use self::{
     incoming::{Incoming, Malformed, Verified},
     live::Live,
     member_profiles::MemberProfiles,
-    membership::{Member, MembershipError},
+    membership::{Member, MembershipError, Verdict},
     peer::{Joined, Members, PartialInvite, PeerError, StateBefore},
     peers::Peers,
     power::Powers,

@@ -33,6 +33,17 @@ pub struct Transaction {
     pub txn_id: String,
 }
 
+impl From<Transaction> for TransactionRow {
+    fn from(transaction: Transaction) -> Self {
+        Self {
+            user: transaction.user,
+            device_id: transaction.device_id,
+            action: transaction.action,
+            txn_id: transaction.txn_id,
+        }
+    }
+}
+
 /// The transactions that this process saw lately, the ones under way included.
 #[derive(Debug)]
 pub(crate) struct Transactions(Cache<(i64, Transaction), OwnedEventId>);
@@ -93,7 +104,12 @@ impl Rooms {
         transaction: Transaction,
     ) -> Result<Sent, SendError> {
         let key = (room.nid.0, transaction.clone());
-        let sending = self.send_all(room, vec![(sender, draft)], Some(transaction));
+        let sending = async {
+            self.refuse_second_annotation(room, &draft, &transaction)
+                .await?;
+            self.send_all(room, vec![(sender, draft)], Some(transaction))
+                .await
+        };
         match Box::pin(self.0.transactions.0.try_get_with(key, sending)).await {
             Ok(event_id) => Ok(Sent { event_id }),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|error| error.repeated())),
@@ -107,12 +123,7 @@ impl Rooms {
         drafts: Drafts<'_>,
         transaction: Option<Transaction>,
     ) -> Result<OwnedEventId, SendError> {
-        let transaction = transaction.map(|transaction| TransactionRow {
-            user: transaction.user,
-            device_id: transaction.device_id,
-            action: transaction.action,
-            txn_id: transaction.txn_id,
-        });
+        let transaction = transaction.map(TransactionRow::from);
         match self.own_policy_server(room).await? {
             Some(policy) => {
                 let mut last = None;

@@ -4,26 +4,28 @@ use hearth_core::UserNid;
 use hearth_store::{membership, room_alias};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, RoomAliasId, RoomId, UserId,
-    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    events::{TimelineEventType, room::member::MembershipState},
 };
 
-use crate::{Rooms, draft::Draft, error::SendError, room::Room, send::Sent};
+use crate::{
+    Rooms, draft::Draft, error::SendError, membership::MembershipError, room::Room, send::Sent,
+};
 
 impl Rooms {
     /// Sends a state event for a client.
     ///
     /// # Errors
     ///
-    /// Besides what [`Rooms::send`] refuses: canonical aliases that do not lead to the room, a second creation, power
-    /// levels for those whose power is unlimited.
+    /// Besides what [`Rooms::send`] refuses: a second creation, power levels for those whose power is unlimited, and
+    /// invites that [`Rooms::invite`] refuses. Aliases are looked at by [`crate::Directory::check_aliases`].
     pub async fn send_state(
         &self,
         room: &Room,
         sender: &UserId,
         mut draft: Draft,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<Sent, MembershipError> {
         if draft.kind == TimelineEventType::RoomCreate {
-            return Err(SendError::InvalidParam("a room is created once".into()));
+            return Err(SendError::InvalidParam("a room is created once".into()).into());
         }
         if draft.kind == TimelineEventType::RoomMember {
             // A server sets it, for those who come in by a restricted rule.
@@ -32,10 +34,21 @@ impl Rooms {
         if draft.kind == TimelineEventType::RoomPowerLevels {
             self.check_users(room, sender, &draft.content).await?;
         }
-        if draft.kind == TimelineEventType::RoomCanonicalAlias {
-            self.check_aliases(room, &draft.content).await?;
+        if draft.kind == TimelineEventType::RoomMember
+            && draft
+                .content
+                .get("membership")
+                .and_then(CanonicalJsonValue::as_str)
+                == Some("invite")
+        {
+            let invited = UserId::parse(draft.state_key.as_deref().unwrap_or_default());
+            let invited = invited.map_err(|_| {
+                SendError::BadEvent("the state key of a member event is a user id".into())
+            })?;
+            let event_id = self.send_invite(room, sender, &invited, draft).await?;
+            return Ok(Sent { event_id });
         }
-        self.send(room, sender, draft).await
+        Ok(self.send(room, sender, draft).await?)
     }
 
     /// Creators whose power is unlimited are given none.
@@ -66,40 +79,6 @@ impl Rooms {
         Ok(())
     }
 
-    /// Every alias that was not there before must lead to the room.
-    async fn check_aliases(
-        &self,
-        room: &Room,
-        content: &CanonicalJsonObject,
-    ) -> Result<(), SendError> {
-        let mut wanted = aliases(content)?;
-        let kind = StateEventType::RoomCanonicalAlias;
-        if let Some(current) = self.current(room).await?
-            && let Some(old) = self.state_event(&current.snapshot, &kind, "").await?
-            && let Ok(old) = old.pdu.content_as::<CanonicalJsonObject>()
-        {
-            let old = aliases(&old).unwrap_or_default();
-            wanted.retain(|alias| !old.contains(alias));
-        }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let mut conn = self.pool().acquire().await?;
-        let names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        let bound = room_alias::list(&mut conn, &names).await?;
-        for alias in &wanted {
-            let here = bound
-                .iter()
-                .any(|(name, nid)| name == alias && *nid == room.nid);
-            if !here {
-                return Err(SendError::BadAlias(format!(
-                    "{alias} does not lead to this room"
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// The room that an alias of this server leads to.
     pub async fn room_of_alias(&self, alias: &RoomAliasId) -> sqlx::Result<Option<OwnedRoomId>> {
         let mut conn = self.pool().acquire().await?;
@@ -122,29 +101,4 @@ impl Rooms {
             .map(|id| RoomId::parse(id).map_err(|error| sqlx::Error::Decode(error.into())))
             .collect()
     }
-}
-
-/// The aliases that a canonical alias event names.
-fn aliases(content: &CanonicalJsonObject) -> Result<Vec<String>, SendError> {
-    let invalid = || SendError::InvalidParam("an alias looks like #name:server".into());
-    let text = |value: &CanonicalJsonValue| {
-        let alias = value.as_str().ok_or_else(invalid)?;
-        RoomAliasId::parse(alias).map_err(|_| invalid())?;
-        Ok::<_, SendError>(alias.to_owned())
-    };
-    let mut found = Vec::new();
-    match content.get("alias") {
-        None | Some(CanonicalJsonValue::Null) => {}
-        Some(alias) if alias.as_str() == Some("") => {}
-        Some(alias) => found.push(text(alias)?),
-    }
-    match content.get("alt_aliases") {
-        None | Some(CanonicalJsonValue::Null) => {}
-        Some(list) => {
-            for alias in list.as_array().ok_or_else(invalid)? {
-                found.push(text(alias)?);
-            }
-        }
-    }
-    Ok(found)
 }

@@ -109,6 +109,8 @@ impl Rooms {
     ) -> sqlx::Result<Vec<ClientEvent>> {
         let around = self.around(&events, receiver).await?;
         let mut transactions = self.transaction_ids(&events, receiver).await?;
+        let was_in = |event: &RoomEvent| around.membership(event).as_deref() == Some("join");
+        let events = self.without_erased(events, was_in).await?;
         let now = self.clock().millis();
         let served = events.into_iter().map(|event| {
             let unsigned = Unsigned {

@@ -1,9 +1,9 @@
 //! Making rooms.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use axum::extract::{FromRef, State};
-use hearth_core::config::Config;
+use hearth_core::{UserNid, config::Config};
 use hearth_push::Successions;
 use hearth_rooms::{Creation, Draft, Member, Preset, Rooms};
 use hearth_users::Profiles;
@@ -67,18 +67,16 @@ async fn creation(
             "this server asks no identity server: invite by user id",
         ));
     }
+    Creation::check_size(request.invite.len(), request.initial_state.len())?;
     let published = request.visibility == Visibility::Public;
     let mut initial_state = Vec::with_capacity(request.initial_state.len());
     for event in &request.initial_state {
         initial_state.push(initial(event.json().get())?);
     }
     let alias = alias(config, request.room_alias_name.as_deref())?;
-    let mut invite = Vec::with_capacity(request.invite.len());
-    for user in &request.invite {
-        if user != creator {
-            invite.push(member(rooms, profiles, user).await?);
-        }
-    }
+    let mut known = HashSet::from([creator]);
+    let invited = request.invite.iter().map(AsRef::as_ref);
+    let invited: Vec<&UserId> = invited.filter(|user| known.insert(*user)).collect();
     Ok(Creation {
         creator: member(rooms, profiles, creator).await?,
         version: request
@@ -102,7 +100,7 @@ async fn creation(
         name: request.name.filter(|name| !name.is_empty()),
         topic: request.topic,
         alias,
-        invite,
+        invite: members(rooms, profiles, &invited).await?,
         is_direct: request.is_direct,
     })
 }
@@ -147,24 +145,30 @@ pub(super) async fn member(
     profiles: &Profiles,
     user: &UserId,
 ) -> Result<Member, ApiError> {
-    let mut member = Member {
-        user_id: user.to_owned(),
-        display_name: None,
-        avatar_url: None,
-        more: CanonicalJsonObject::new(),
-    };
-    if let Some(nid) = rooms.interner().find_user(user).await? {
-        let profile = profiles.list(nid).await?;
-        let text = |key: &str| {
-            profile
-                .get(key)
-                .and_then(|value| value.as_str())
-                .map(ToOwned::to_owned)
-        };
-        member.display_name = text("displayname");
-        member.avatar_url = text("avatar_url");
-    }
-    Ok(member)
+    let mut members = members(rooms, profiles, &[user]).await?;
+    Ok(members.pop().expect("there is one for each user"))
+}
+
+/// Like [`member`], for many users at once, in their order.
+async fn members(
+    rooms: &Rooms,
+    profiles: &Profiles,
+    users: &[&UserId],
+) -> Result<Vec<Member>, ApiError> {
+    let nids = rooms.interner().find_users(users).await?;
+    let known: Vec<UserNid> = nids.values().copied().collect();
+    let mut shown = profiles.shown(&known).await?;
+    let members = users.iter().map(|user| {
+        let nid = nids.get(*user);
+        let shown = nid.and_then(|nid| shown.remove(nid)).unwrap_or_default();
+        Member {
+            user_id: (*user).to_owned(),
+            display_name: shown.display_name,
+            avatar_url: shown.avatar_url,
+            more: CanonicalJsonObject::new(),
+        }
+    });
+    Ok(members.collect())
 }
 
 fn preset(preset: Option<&RoomPreset>, published: bool) -> Result<Preset, ApiError> {

@@ -25,6 +25,14 @@ impl From<SendError> for ApiError {
             SendError::Forbidden(reason) => Self::forbidden(reason),
             SendError::BadEvent(reason) => Self::bad_request(ErrorKind::BadJson, reason),
             SendError::TooLarge(reason) => Self::too_large(reason),
+            SendError::DuplicateAnnotation => {
+                Self::bad_request(ErrorKind::DuplicateAnnotation, error.to_string())
+            }
+            SendError::InviteBlocked => Self::new(
+                StatusCode::FORBIDDEN,
+                ErrorKind::InviteBlocked,
+                error.to_string(),
+            ),
             SendError::UnknownTarget => Self::not_found("the event to redact is not in this room"),
             SendError::UnknownRoom => no_such_room(),
             SendError::NotRecommended(error) => not_recommended(error),
@@ -106,11 +114,9 @@ impl From<CreateError> for ApiError {
             CreateError::AliasTaken => {
                 Self::bad_request(ErrorKind::RoomInUse, "the alias is in use")
             }
-            CreateError::TooManyInvites => Self::new(
-                StatusCode::BAD_REQUEST,
-                ErrorKind::InvalidParam,
-                "too many invites at once",
-            ),
+            CreateError::TooManyInvites | CreateError::TooMuchState => {
+                Self::invalid_param(error.to_string())
+            }
             CreateError::Event(SendError::Forbidden(reason) | SendError::BadEvent(reason)) => {
                 Self::bad_request(ErrorKind::InvalidRoomState, reason)
             }

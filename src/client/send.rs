@@ -1,7 +1,7 @@
 //! Events as clients send them: messages, state, redactions.
 
 use axum::extract::State;
-use hearth_rooms::{Draft, Rooms, Transaction};
+use hearth_rooms::{Directory, Draft, Rooms, Transaction};
 use hearth_users::Presence;
 use ruma::{
     CanonicalJsonObject, OwnedRoomId,
@@ -59,6 +59,7 @@ async fn send_message_event(
 /// `PUT /_matrix/client/*/rooms/{roomId}/state/{eventType}/{stateKey}`
 async fn send_state_event(
     State(rooms): State<Rooms>,
+    State(directory): State<Directory>,
     State(limits): State<RateLimits>,
     requester: Requester,
     Ruma(request): Ruma<send_state_event::v3::Request>,
@@ -72,6 +73,7 @@ async fn send_state_event(
         .await?
         .ok_or_else(not_in_room)?;
 
+    directory.check_aliases(&room, &draft).await?;
     let sent = rooms.send_state(&room, requester.user_id(), draft).await?;
 
     Ok(Ruma(send_state_event::v3::Response::new(sent.event_id)))

@@ -208,6 +208,16 @@ pub async fn update_deactivated(
     Ok(())
 }
 
+/// Keeps those of `users` whose messages are to be hidden.
+pub async fn list_erased(conn: &mut PgConnection, users: &[UserNid]) -> sqlx::Result<Vec<UserNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT user_nid AS "user: UserNid" FROM account WHERE user_nid = ANY($1) AND erased"#,
+        users as &[UserNid],
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Lists up to `limit` users of closed accounts that have rooms to leave.
 pub async fn list_leaving(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<UserNid>> {
     let users = sqlx::query_scalar!(

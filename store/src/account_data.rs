@@ -61,6 +61,21 @@ pub async fn find(
     .await
 }
 
+/// Lists the contents of one type, JSON, that these users keep for themselves.
+pub async fn list_of_users(
+    conn: &mut PgConnection,
+    users: &[UserNid],
+    kind: &str,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT content FROM account_data WHERE user_nid = ANY($1) AND room_nid = 0 AND type = $2",
+        users as &[UserNid],
+        kind,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Lists a user's data of one room: type and content.
 pub async fn list_of_room(
     conn: &mut PgConnection,

@@ -106,6 +106,30 @@ pub async fn list_groups(
     .await
 }
 
+/// How many annotations of one event are looked at.
+const ANNOTATIONS: i64 = 500;
+
+/// Lists annotations of an event that a user sent as events of one type, redacted ones left out.
+pub async fn list_annotations(
+    conn: &mut PgConnection,
+    room: RoomNid,
+    parent: &str,
+    (sender, kind): (UserNid, &str),
+) -> sqlx::Result<Vec<EventNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT e.nid AS "nid: EventNid" FROM relation r JOIN event e ON e.nid = r.event_nid
+           WHERE r.room_nid = $1 AND r.parent_event_id = $2 AND r.rel_type = 'm.annotation'
+             AND e.sender_nid = $3 AND e.type = $4 AND e.redacted_by IS NULL LIMIT $5"#,
+        room.0,
+        parent,
+        sender.0,
+        kind,
+        ANNOTATIONS,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Which relations are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {

@@ -37,13 +37,14 @@ pub(crate) struct Plan {
 pub(crate) async fn make(sync: &Sync, view: &View<'_>, members: &Members) -> sqlx::Result<Plan> {
     let mut plan = Plan::default();
     let since = view.since.unwrap_or_default();
+    let takes_invites = !view.settings.blocks_invites;
     let mut left = Vec::new();
     for (nid, member) in members.rooms.iter() {
         let fresh = view.since.is_none() || member.position > since;
         let membership = &member.membership;
         if *membership == MembershipState::Join {
             plan.all_joined.insert(*nid);
-        } else if *membership == MembershipState::Invite && fresh {
+        } else if *membership == MembershipState::Invite && fresh && takes_invites {
             plan.invited.push(*nid);
         } else if *membership == MembershipState::Knock && fresh {
             plan.knocked.push(*nid);

@@ -181,6 +181,7 @@ mod tests {
             settings: Arc::new(UserSettings {
                 rules: Ruleset::new(),
                 ignored: Arc::new(HashSet::new()),
+                blocks_invites: false,
             }),
             receipts: Marks::of(&receipts.collect::<Vec<_>>()),
             sent: Marks::default(),

@@ -67,6 +67,7 @@ impl Rooms {
             verified.map_err(|error| PeerError::Invalid(error.to_string()))?;
         }
         self.check_account(&invited).await?;
+        self.refuse_unwanted(&[&invited]).await?;
         let room = self.row_for(invitation.room_id, version).await?;
         if !self.server_allowed(&room, origin).await? {
             return Err(PeerError::Forbidden(
@@ -154,6 +155,7 @@ impl Rooms {
             forgotten: false,
             display_name: None,
             avatar_url: None,
+            words: Vec::new(),
         };
         self.write_membership(row).await?;
         Ok(())

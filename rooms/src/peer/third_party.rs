@@ -48,7 +48,7 @@ impl Rooms {
         let draft = invite.draft(&self.identity().server_name)?;
         let (sender, invited): (&UserId, &UserId) = (&invite.sender, &invite.state_key);
         match self.send_invite(&room, sender, invited, draft).await {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(MembershipError::Event(SendError::Forbidden(reason))) => {
                 Err(PeerError::Forbidden(reason))
             }
