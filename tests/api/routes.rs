@@ -16,6 +16,19 @@ use super::server::TestServer;
 /// The endpoints of the specification: `METHOD path [notes]`, under `# module` and `## API` lines.
 const SPECIFIED: &str = include_str!("../endpoints-v1.19.txt");
 
+/// The endpoints that later versions of the specification added: `VERSION METHOD path`.
+const ADDED: &str = include_str!("../endpoints-added.txt");
+
+/// Endpoints that a server need not have: it is no policy server, and application services cannot be registered yet, so
+/// that none can ask to be pinged.
+const OPTIONAL: [&str; 2] = [
+    "/.well-known/matrix/policy_server",
+    "/_matrix/client/v1/appservice/{appserviceId}/ping",
+];
+
+/// The last version of the specification.
+const LAST: u32 = 19;
+
 /// The start of the table's line of an endpoint that is served.
 const SERVED: &str = "| yes |";
 
@@ -86,6 +99,45 @@ async fn the_coverage_page_is_true(pool: PgPool) {
             "docs/coverage.md is out of date: run this test with HEARTH_WRITE_COVERAGE=1"
         );
     }
+}
+
+/// `/versions` claims what is served, and no less.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_version_is_claimed_when_all_that_it_added_is_served(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let served: BTreeSet<(String, String)> = server
+        .routes()
+        .iter()
+        .map(|route| (route.method.clone(), nameless(&route.path)))
+        .collect();
+    let is_missing = |line: &str| {
+        let mut parts = line.split(' ').skip(1);
+        let (method, path) = (parts.next().unwrap(), parts.next().unwrap());
+        !OPTIONAL.contains(&path) && !served.contains(&(method.to_owned(), nameless(path)))
+    };
+    let is_served = |minor: &u32| {
+        let version = format!("v1.{minor} ");
+        let mut added = ADDED.lines().filter(|line| line.starts_with(&version));
+        !added.any(is_missing)
+    };
+
+    let (_, body) = server.get_anonymously("/_matrix/client/versions").await;
+
+    let claimed = body["versions"].as_array().unwrap().iter();
+    let claimed: Vec<&str> = claimed.map(|version| version.as_str().unwrap()).collect();
+    let expected: Vec<String> = [
+        "r0.5.0".to_owned(),
+        "r0.6.0".to_owned(),
+        "r0.6.1".to_owned(),
+    ]
+    .into_iter()
+    .chain(
+        (1..=LAST)
+            .take_while(is_served)
+            .map(|minor| format!("v1.{minor}")),
+    )
+    .collect();
+    assert_eq!(claimed, expected);
 }
 
 async fn request(server: &TestServer, route: &Route, token: Option<&str>) -> (StatusCode, Value) {
