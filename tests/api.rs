@@ -14,6 +14,8 @@ mod api {
     mod guests;
     mod handshakes;
     mod initial_sync;
+    mod invite_permission;
+    mod limits;
     mod login;
     mod membership;
     mod messages;
@@ -28,6 +30,7 @@ mod api {
     mod register;
     mod relations;
     mod report;
+    mod room_counts;
     mod room_state;
     mod routes;
     mod send;

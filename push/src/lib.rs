@@ -17,6 +17,7 @@
 mod context;
 mod defaults;
 mod evaluator;
+mod following;
 mod notifications;
 mod read_state;
 pub mod rules;

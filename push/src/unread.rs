@@ -20,12 +20,15 @@ use hearth_journal::{Announcement, Journal, Kind};
 use hearth_rooms::{Live, Room};
 use hearth_users::Receipts;
 use moka::future::Cache;
-use tokio::sync::{Mutex, broadcast, watch};
+use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::known::Unread;
 pub use self::known::{Count, Counts};
-use crate::evaluator::{Evaluator, Viewer};
+use crate::{
+    evaluator::{Evaluator, Viewer},
+    following::{Followed, Follower},
+};
 
 /// How many events of a room are evaluated at once for one user.
 const SCAN: usize = 1_000;
@@ -51,10 +54,8 @@ pub struct UnreadCounts(Arc<Inner>);
 struct Inner {
     evaluator: Evaluator,
     receipts: Receipts,
-    journal: Journal,
     slots: Cache<(UserNid, RoomNid), Arc<Slot>>,
-    /// How far the log was followed.
-    followed: watch::Sender<Position>,
+    followed: Followed,
 }
 
 impl UnreadCounts {
@@ -72,11 +73,14 @@ impl UnreadCounts {
         let counts = Self(Arc::new(Inner {
             evaluator,
             receipts,
-            followed: watch::Sender::new(journal.head()),
-            journal,
+            followed: Followed::new(journal),
             slots: Cache::new(CACHED),
         }));
-        tracker.spawn(counts.clone().follow(announcements, stop));
+        let follower = counts.clone();
+        tracker.spawn(async move {
+            let followed = &follower.0.followed;
+            followed.follow(&*follower.0, announcements, stop).await;
+        });
         counts
     }
 
@@ -91,7 +95,7 @@ impl UnreadCounts {
         mut rooms: Vec<Arc<Room>>,
         up_to: Position,
     ) -> sqlx::Result<HashMap<RoomNid, Counts>> {
-        self.wait_for(up_to).await;
+        self.0.followed.wait_for(up_to).await;
         rooms.sort_unstable_by_key(|room| room.nid);
         rooms.dedup_by_key(|room| room.nid);
         let mut counts = HashMap::with_capacity(rooms.len());
@@ -110,57 +114,21 @@ impl UnreadCounts {
         };
         self.0.slots.get_with((user, room), new).await
     }
+}
 
-    async fn wait_for(&self, position: Position) {
-        if *self.0.followed.borrow() >= position {
-            return;
-        }
-        let mut followed = self.0.followed.subscribe();
-        // The sender lives as long as this.
-        let _ = followed.wait_for(|followed| *followed >= position).await;
-    }
-
-    async fn follow(
-        self,
-        mut announcements: broadcast::Receiver<Arc<Announcement>>,
-        stop: CancellationToken,
-    ) {
-        let mut epoch = self.0.journal.epoch();
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                next = self.0.journal.epoch_after(epoch) => {
-                    epoch = next;
-                    self.0.slots.invalidate_all();
-                    self.0.followed.send_replace(self.0.journal.head());
-                    continue;
-                }
-                next = announcements.recv() => next,
-            };
-            match next {
-                Ok(announcement) => self.take_in(&announcement).await,
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    for (_, slot) in &self.0.slots {
-                        slot.stale.store(true, Ordering::Release);
-                    }
-                }
-                Err(broadcast::error::RecvError::Closed) => break,
-            }
-        }
-        // Nobody shall wait for what does not come any more.
-        self.0.followed.send_replace(Position(i64::MAX));
+impl Follower for Inner {
+    fn forget(&self) {
+        self.slots.invalidate_all();
     }
 
     async fn take_in(&self, announcement: &Announcement) {
         for entry in announcement.entries.iter() {
             if entry.kind == Kind::Receipt
                 && let (Some(user), Some(room)) = (entry.user, entry.room)
-                && let Some(slot) = self.0.slots.get(&(user, room)).await
+                && let Some(slot) = self.slots.get(&(user, room)).await
             {
                 slot.stale.store(true, Ordering::Release);
             }
         }
-        self.0.followed.send_replace(announcement.head);
     }
 }

@@ -11,7 +11,10 @@ use hearth_store::{account, membership};
 use ruma::UserId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{MembershipError, Rooms, SendError};
+use crate::{
+    MembershipError, Rooms, SendError,
+    backlog::{self, Backlog},
+};
 
 /// How many rooms of one user are left at once.
 const AT_ONCE: usize = 8;
@@ -39,68 +42,12 @@ impl Departures {
 
     /// Makes a user whose account is closed leave all rooms; waits for it, but not longer than `patience`.
     pub async fn depart(&self, user: UserNid, patience: Duration) {
-        let this = self.clone();
-        let work = self.tasks.spawn(async move { this.work(user).await });
-        if tokio::time::timeout(patience, work).await.is_err() {
-            tracing::debug!("a user leaves rooms in the background");
-        }
+        backlog::take_up(self, user, patience, (&self.tasks, &self.stop)).await;
     }
 
     /// Takes up what was left behind, now and again until the server stops.
     pub async fn sweep(self) {
-        let mut rounds = tokio::time::interval(SWEEP);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                _ = rounds.tick() => {}
-            }
-            match self.due().await {
-                Ok(users) => {
-                    for user in users {
-                        self.work(user).await;
-                    }
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "closed accounts could not be read");
-                }
-            }
-        }
-    }
-
-    async fn due(&self) -> sqlx::Result<Vec<UserNid>> {
-        let mut conn = self.rooms.pool().acquire().await?;
-        account::list_leaving(&mut conn, SWEPT).await
-    }
-
-    async fn work(&self, user: UserNid) {
-        let outcome = tokio::select! {
-            () = self.stop.cancelled() => return,
-            outcome = self.try_work(user) => outcome,
-        };
-        if let Err(error) = outcome {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "a user could not leave all rooms");
-        }
-    }
-
-    async fn try_work(&self, user: UserNid) -> Result<(), MembershipError> {
-        let user_id = self.rooms.interner().user_id(user).await?;
-        let mut conn = self.rooms.pool().acquire().await?;
-        let rooms = membership::list_to_leave(&mut conn, user).await?;
-        drop(conn);
-        let user_id = &user_id;
-        let departures = rooms
-            .into_iter()
-            .map(|room| async move { self.leave(room, user_id).await });
-        let mut departures = stream::iter(departures).buffer_unordered(AT_ONCE);
-        while let Some(outcome) = departures.next().await {
-            outcome?;
-        }
-        let mut conn = self.rooms.pool().acquire().await?;
-        account::update_left(&mut conn, user).await?;
-        Ok(())
+        backlog::sweep(&self, SWEEP, &self.stop).await;
     }
 
     /// Leaves one room. That a room refuses is no reason to stay in the others.
@@ -118,5 +65,34 @@ impl Departures {
                 Ok(())
             }
         }
+    }
+}
+
+impl Backlog for Departures {
+    const FAILURE: &'static str = "a user could not leave all rooms";
+
+    type Error = MembershipError;
+
+    async fn due(&self) -> sqlx::Result<Vec<UserNid>> {
+        let mut conn = self.rooms.pool().acquire().await?;
+        account::list_leaving(&mut conn, SWEPT).await
+    }
+
+    async fn work(&self, user: UserNid) -> Result<(), MembershipError> {
+        let user_id = self.rooms.interner().user_id(user).await?;
+        let mut conn = self.rooms.pool().acquire().await?;
+        let rooms = membership::list_to_leave(&mut conn, user).await?;
+        drop(conn);
+        let user_id = &user_id;
+        let departures = rooms
+            .into_iter()
+            .map(|room| async move { self.leave(room, user_id).await });
+        let mut departures = stream::iter(departures).buffer_unordered(AT_ONCE);
+        while let Some(outcome) = departures.next().await {
+            outcome?;
+        }
+        let mut conn = self.rooms.pool().acquire().await?;
+        account::update_left(&mut conn, user).await?;
+        Ok(())
     }
 }

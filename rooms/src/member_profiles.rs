@@ -19,7 +19,11 @@ use ruma::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Draft, Rooms, SendError, membership_of};
+use crate::{
+    Draft, Rooms, SendError,
+    backlog::{self, Backlog},
+    membership_of,
+};
 
 /// How many rooms of one user are changed at once.
 const AT_ONCE: usize = 8;
@@ -82,78 +86,12 @@ impl MemberProfiles {
 
     /// Changes the member events of a user whose profile has changed; waits for it, but not longer than `patience`.
     pub async fn spread(&self, user: UserNid, patience: Duration) {
-        let this = self.clone();
-        let work = self.tasks.spawn(async move { this.work(user).await });
-        if tokio::time::timeout(patience, work).await.is_err() {
-            tracing::debug!("a profile spreads in the background");
-        }
+        backlog::take_up(self, user, patience, (&self.tasks, &self.stop)).await;
     }
 
     /// Takes up what was left behind, now and again until the server stops.
     pub async fn sweep(self) {
-        let mut rounds = tokio::time::interval(SWEEP);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                _ = rounds.tick() => {}
-            }
-            match self.due().await {
-                Ok(users) => {
-                    for user in users {
-                        let this = self.clone();
-                        self.tasks.spawn(async move { this.work(user).await });
-                    }
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "profiles that must spread could not be read");
-                }
-            }
-        }
-    }
-
-    async fn due(&self) -> sqlx::Result<Vec<UserNid>> {
-        let now = self.rooms.clock().millis();
-        let mut conn = self.rooms.pool().acquire().await?;
-        profile_update::list_due(&mut conn, now, SWEPT).await
-    }
-
-    /// Does a user's work unless somebody is at it. What fails is taken up again by a later sweep.
-    async fn work(&self, user: UserNid) {
-        let Ok(_permit) = self.workers.acquire().await else {
-            return;
-        };
-        let outcome = tokio::select! {
-            () = self.stop.cancelled() => return,
-            outcome = self.try_work(user) => outcome,
-        };
-        if let Err(error) = outcome {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "a profile could not be shown in all rooms");
-        }
-    }
-
-    async fn try_work(&self, user: UserNid) -> Result<(), SendError> {
-        let Some(mut revision) = self.claim(user).await? else {
-            return Ok(());
-        };
-        loop {
-            if let Some(newer) = self.pass(user, revision).await? {
-                revision = newer;
-                continue;
-            }
-            let mut conn = self.rooms.pool().acquire().await?;
-            let finished = profile_update::delete(&mut conn, user, revision).await?;
-            drop(conn);
-            match finished {
-                Finished::Yes => return Ok(()),
-                Finished::ChangedAgain => match self.extend(user).await? {
-                    Some(newer) => revision = newer,
-                    None => return Ok(()),
-                },
-            }
-        }
+        backlog::sweep(&self, SWEEP, &self.stop).await;
     }
 
     /// Goes through all rooms once; the new revision if the profile changed meanwhile.
@@ -258,6 +196,44 @@ impl MemberProfiles {
         draft.replaces = Some(event.nid);
         self.rooms.send(&room, user, draft).await?;
         Ok(())
+    }
+}
+
+impl Backlog for MemberProfiles {
+    const FAILURE: &'static str = "a profile could not be shown in all rooms";
+
+    type Error = SendError;
+
+    async fn due(&self) -> sqlx::Result<Vec<UserNid>> {
+        let now = self.rooms.clock().millis();
+        let mut conn = self.rooms.pool().acquire().await?;
+        profile_update::list_due(&mut conn, now, SWEPT).await
+    }
+
+    /// Unless somebody is at it.
+    async fn work(&self, user: UserNid) -> Result<(), SendError> {
+        let Ok(_permit) = self.workers.acquire().await else {
+            return Ok(());
+        };
+        let Some(mut revision) = self.claim(user).await? else {
+            return Ok(());
+        };
+        loop {
+            if let Some(newer) = self.pass(user, revision).await? {
+                revision = newer;
+                continue;
+            }
+            let mut conn = self.rooms.pool().acquire().await?;
+            let finished = profile_update::delete(&mut conn, user, revision).await?;
+            drop(conn);
+            match finished {
+                Finished::Yes => return Ok(()),
+                Finished::ChangedAgain => match self.extend(user).await? {
+                    Some(newer) => revision = newer,
+                    None => return Ok(()),
+                },
+            }
+        }
     }
 }
 

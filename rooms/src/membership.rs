@@ -100,6 +100,33 @@ impl Member {
     }
 }
 
+/// What moderators do to other users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They make them leave, or take an invite back.
+    Kick,
+    /// They keep them out.
+    Ban,
+    /// They let them come back.
+    Unban,
+}
+
+impl Verdict {
+    /// The membership of a user after it, who has `now`.
+    fn membership(self, now: &MembershipState) -> Result<&'static str, MembershipError> {
+        match (self, now) {
+            (Self::Ban, _) => Ok("ban"),
+            (Self::Kick, MembershipState::Leave | MembershipState::Ban) => {
+                Err(MembershipError::Unfit("the user is not in this room"))
+            }
+            (Self::Unban, MembershipState::Ban) | (Self::Kick, _) => Ok("leave"),
+            (Self::Unban, _) => Err(MembershipError::Unfit(
+                "the user is not banned from this room",
+            )),
+        }
+    }
+}
+
 impl Rooms {
     /// Lets a local user join a room that this server is in. Who is in it already stays as he is.
     pub async fn join(&self, room: &Room, member: &Member) -> Result<(), MembershipError> {
@@ -184,49 +211,25 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<(), MembershipError> {
         self.send_invite(room, sender, &member.user_id, member.invite(false, reason))
-            .await
+            .await?;
+        Ok(())
     }
 
-    /// Makes another user leave, or takes an invite back.
-    pub async fn kick(
+    /// Does to another user what moderators do.
+    pub async fn moderate(
         &self,
         room: &Room,
         sender: &UserId,
         target: &UserId,
-        reason: Option<&str>,
+        (verdict, reason): (Verdict, Option<&str>),
     ) -> Result<(), MembershipError> {
-        let now = self.membership_now(room, target).await?;
-        if matches!(now, MembershipState::Leave | MembershipState::Ban) {
-            return Err(MembershipError::Unfit("the user is not in this room"));
-        }
-        self.put(room, sender, target, "leave", reason).await
-    }
-
-    /// Bans a user.
-    pub async fn ban(
-        &self,
-        room: &Room,
-        sender: &UserId,
-        target: &UserId,
-        reason: Option<&str>,
-    ) -> Result<(), MembershipError> {
-        self.put(room, sender, target, "ban", reason).await
-    }
-
-    /// Lifts a ban.
-    pub async fn unban(
-        &self,
-        room: &Room,
-        sender: &UserId,
-        target: &UserId,
-        reason: Option<&str>,
-    ) -> Result<(), MembershipError> {
-        if self.membership_now(room, target).await? != MembershipState::Ban {
-            return Err(MembershipError::Unfit(
-                "the user is not banned from this room",
-            ));
-        }
-        self.put(room, sender, target, "leave", reason).await
+        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
+        let now = self.membership(&current.snapshot, target).await?;
+        let content = object([("membership", verdict.membership(&now)?.into())]);
+        let content = with_reason(content, reason);
+        let draft = Draft::state(TimelineEventType::RoomMember, target.as_str(), content);
+        self.send(room, sender, draft).await?;
+        Ok(())
     }
 
     /// Asks to be let in.
@@ -259,29 +262,6 @@ impl Rooms {
         }
     }
 
-    async fn membership_now(
-        &self,
-        room: &Room,
-        user: &UserId,
-    ) -> Result<MembershipState, SendError> {
-        let current = self.current(room).await?.ok_or(SendError::UnknownRoom)?;
-        Ok(self.membership(&current.snapshot, user).await?)
-    }
-
-    async fn put(
-        &self,
-        room: &Room,
-        sender: &UserId,
-        target: &UserId,
-        membership: &str,
-        reason: Option<&str>,
-    ) -> Result<(), MembershipError> {
-        let content = with_reason(object([("membership", membership.into())]), reason);
-        let draft = Draft::state(TimelineEventType::RoomMember, target.as_str(), content);
-        self.send(room, sender, draft).await?;
-        Ok(())
-    }
-
     /// Writes a membership that no event of ours says.
     pub(crate) async fn put_membership(
         &self,
@@ -304,6 +284,7 @@ impl Rooms {
             forgotten,
             display_name: None,
             avatar_url: None,
+            words: Vec::new(),
         };
         self.write_membership(row).await?;
         Ok(())

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_rooms::{Directory, Room, Rooms};
+use hearth_rooms::{Directory, Room, Rooms, Verdict};
 use hearth_users::Profiles;
 use http::StatusCode;
 use ruma::{
-    CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId,
+    CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId,
     api::{
         client::{
             knock::knock_room,
@@ -186,15 +186,15 @@ async fn kick_user(
     requester: Requester,
     Ruma(request): Ruma<kick_user::v3::Request>,
 ) -> Result<Ruma<kick_user::v3::Response>, ApiError> {
-    requester.refuse_suspended()?;
-    let room = rooms
-        .find(&request.room_id)
-        .await?
-        .ok_or_else(not_in_room)?;
-    let reason = request.reason.as_deref();
-    rooms
-        .kick(&room, requester.user_id(), &request.user_id, reason)
-        .await?;
+    let verdict = (Verdict::Kick, request.reason.as_deref());
+    moderate(
+        &rooms,
+        &requester,
+        &request.room_id,
+        &request.user_id,
+        verdict,
+    )
+    .await?;
 
     Ok(Ruma(kick_user::v3::Response::new()))
 }
@@ -205,15 +205,15 @@ async fn ban_user(
     requester: Requester,
     Ruma(request): Ruma<ban_user::v3::Request>,
 ) -> Result<Ruma<ban_user::v3::Response>, ApiError> {
-    requester.refuse_suspended()?;
-    let room = rooms
-        .find(&request.room_id)
-        .await?
-        .ok_or_else(not_in_room)?;
-    let reason = request.reason.as_deref();
-    rooms
-        .ban(&room, requester.user_id(), &request.user_id, reason)
-        .await?;
+    let verdict = (Verdict::Ban, request.reason.as_deref());
+    moderate(
+        &rooms,
+        &requester,
+        &request.room_id,
+        &request.user_id,
+        verdict,
+    )
+    .await?;
 
     Ok(Ruma(ban_user::v3::Response::new()))
 }
@@ -224,17 +224,33 @@ async fn unban_user(
     requester: Requester,
     Ruma(request): Ruma<unban_user::v3::Request>,
 ) -> Result<Ruma<unban_user::v3::Response>, ApiError> {
-    requester.refuse_suspended()?;
-    let room = rooms
-        .find(&request.room_id)
-        .await?
-        .ok_or_else(not_in_room)?;
-    let reason = request.reason.as_deref();
-    rooms
-        .unban(&room, requester.user_id(), &request.user_id, reason)
-        .await?;
+    let verdict = (Verdict::Unban, request.reason.as_deref());
+    moderate(
+        &rooms,
+        &requester,
+        &request.room_id,
+        &request.user_id,
+        verdict,
+    )
+    .await?;
 
     Ok(Ruma(unban_user::v3::Response::new()))
+}
+
+/// Lets the requester moderate a room.
+async fn moderate(
+    rooms: &Rooms,
+    requester: &Requester,
+    room_id: &RoomId,
+    target: &UserId,
+    verdict: (Verdict, Option<&str>),
+) -> Result<(), ApiError> {
+    requester.refuse_suspended()?;
+    let room = rooms.find(room_id).await?.ok_or_else(not_in_room)?;
+    rooms
+        .moderate(&room, requester.user_id(), target, verdict)
+        .await?;
+    Ok(())
 }
 
 /// Lets the requester join, with what the body says, the reason among it, in the event.

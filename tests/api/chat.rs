@@ -31,28 +31,41 @@ pub(crate) fn ids(events: &Value) -> Vec<&str> {
 }
 
 impl TestServer {
-    /// Makes a room that everybody can join.
-    pub(crate) async fn public_room(&self, creator: &User) -> String {
-        self.room(creator, json!({ "preset": "public_chat" })).await
-    }
-
-    /// Makes a room.
-    pub(crate) async fn room(&self, creator: &User, body: Value) -> String {
-        let (status, body) = self.post(creator, "/createRoom", body).await;
+    /// Makes a room and returns its id.
+    pub(crate) async fn create_room(&self, user: &User, body: Value) -> String {
+        let (status, body) = self.post(user, "/createRoom", body).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         body["room_id"].as_str().unwrap().to_owned()
     }
 
-    /// Lets a user join.
-    pub(crate) async fn enter(&self, user: &User, room: &str) {
-        let (status, body) = self
-            .post(user, &format!("/rooms/{room}/join"), json!({}))
-            .await;
+    /// Makes a room that anyone may join.
+    pub(crate) async fn create_public_room(&self, user: &User) -> String {
+        self.create_room(user, json!({ "preset": "public_chat" }))
+            .await
+    }
+
+    /// Joins a room.
+    pub(crate) async fn join(&self, user: &User, room: &str) {
+        let path = format!("/rooms/{room}/join");
+        let (status, body) = self.post(user, &path, json!({})).await;
         assert_eq!(status, StatusCode::OK, "{body}");
     }
 
+    /// Sets state with an empty key.
+    pub(crate) async fn set_state(&self, user: &User, room: &str, kind: &str, content: Value) {
+        let path = format!("/rooms/{room}/state/{kind}/");
+        let (status, body) = self.put(user, &path, content).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+
+    /// Reads state.
+    pub(crate) async fn state_of(&self, user: &User, room: &str, kind: &str, key: &str) -> Answer {
+        let path = format!("/rooms/{room}/state/{kind}/{key}");
+        self.get(user, &path).await
+    }
+
     /// Lets a user leave.
-    pub(crate) async fn depart(&self, user: &User, room: &str) {
+    pub(crate) async fn leave(&self, user: &User, room: &str) {
         let (status, body) = self
             .post(user, &format!("/rooms/{room}/leave"), json!({}))
             .await;

@@ -15,13 +15,6 @@ async fn state(server: &TestServer, user: &User, room: &str, kind: &str) -> Valu
     body
 }
 
-/// Makes a room and gives its id.
-async fn create(server: &TestServer, user: &User, body: Value) -> String {
-    let (status, answer) = server.post(user, "/createRoom", body).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
-    answer["room_id"].as_str().unwrap().to_owned()
-}
-
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn a_room_has_what_was_asked_for(pool: PgPool) {
     let server = TestServer::new(pool).await;
@@ -36,7 +29,7 @@ async fn a_room_has_what_was_asked_for(pool: PgPool) {
         ],
         "power_level_content_override": { "events_default": 7 },
     });
-    let room = create(&server, &alice, body).await;
+    let room = server.create_room(&alice, body).await;
 
     assert_eq!(
         state(&server, &alice, &room, "m.room.name").await["name"],
@@ -75,7 +68,9 @@ async fn every_supported_version_can_be_made(pool: PgPool) {
     let alice = server.register("alice").await;
 
     for version in ["2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"] {
-        let room = create(&server, &alice, json!({ "room_version": version })).await;
+        let room = server
+            .create_room(&alice, json!({ "room_version": version }))
+            .await;
 
         let create = state(&server, &alice, &room, "m.room.create").await;
         assert_eq!(create["room_version"], version);
@@ -93,8 +88,8 @@ async fn rooms_of_old_work_as_others_do(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let body = json!({ "room_version": "2", "preset": "public_chat" });
-    let room = create(&server, &alice, body).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_room(&alice, body).await;
+    server.join(&bob, &room).await;
     let said = server.say(&bob, &room, "tea").await;
 
     let path = format!("/rooms/{room}/redact/{}/1", super::chat::encode(&said));
@@ -129,7 +124,9 @@ async fn an_unknown_version_is_refused(pool: PgPool) {
 async fn a_taken_alias_is_refused(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    create(&server, &alice, json!({ "room_alias_name": "tea" })).await;
+    server
+        .create_room(&alice, json!({ "room_alias_name": "tea" }))
+        .await;
 
     let body = json!({ "room_alias_name": "tea" });
     let (status, body) = server.post(&alice, "/createRoom", body).await;
@@ -171,7 +168,7 @@ async fn those_who_are_invited_to_a_trusted_chat_have_the_same_power(pool: PgPoo
         let body = json!({
             "preset": "trusted_private_chat", "invite": [bob.id], "room_version": version,
         });
-        let room = create(&server, &alice, body).await;
+        let room = server.create_room(&alice, body).await;
         server
             .post(&bob, &format!("/rooms/{room}/join"), json!({}))
             .await;

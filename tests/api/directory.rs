@@ -4,45 +4,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::server::{Answer, TestServer, User};
+use super::server::TestServer;
 
 /// `#tea:example.org`
 const TEA: &str = "/directory/room/%23tea:example.org";
-
-impl TestServer {
-    /// Makes a room and returns its id.
-    pub(crate) async fn create_room(&self, user: &User, body: Value) -> String {
-        let (status, body) = self.post(user, "/createRoom", body).await;
-        assert_eq!(status, StatusCode::OK, "{body}");
-        body["room_id"].as_str().unwrap().to_owned()
-    }
-
-    /// Makes a room that anyone may join.
-    pub(crate) async fn create_public_room(&self, user: &User) -> String {
-        self.create_room(user, json!({ "preset": "public_chat" }))
-            .await
-    }
-
-    /// Joins a room.
-    pub(crate) async fn join(&self, user: &User, room: &str) {
-        let path = format!("/rooms/{room}/join");
-        let (status, body) = self.post(user, &path, json!({})).await;
-        assert_eq!(status, StatusCode::OK, "{body}");
-    }
-
-    /// Sets state with an empty key.
-    pub(crate) async fn set_state(&self, user: &User, room: &str, kind: &str, content: Value) {
-        let path = format!("/rooms/{room}/state/{kind}/");
-        let (status, body) = self.put(user, &path, content).await;
-        assert_eq!(status, StatusCode::OK, "{body}");
-    }
-
-    /// Reads state.
-    pub(crate) async fn state_of(&self, user: &User, room: &str, kind: &str, key: &str) -> Answer {
-        let path = format!("/rooms/{room}/state/{kind}/{key}");
-        self.get(user, &path).await
-    }
-}
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn an_alias_leads_to_its_room(pool: PgPool) {

@@ -88,7 +88,7 @@ async fn a_notary_knows_its_own_keys_and_leaves_out_what_it_cannot_have(pool: Pg
 async fn a_known_server_is_answered(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let path = "/directory/room/%23tea:example.org";
     server.put(&alice, path, json!({ "room_id": room })).await;
     let peer = Peer::known(&pool, &server, "peer.example").await;
@@ -141,7 +141,7 @@ async fn published_rooms_are_told(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
     let room = server
-        .room(
+        .create_room(
             &alice,
             json!({ "preset": "public_chat", "visibility": "public" }),
         )

@@ -23,7 +23,7 @@ impl Scene {
     async fn new(pool: PgPool) -> Self {
         let server = TestServer::new(pool.clone()).await;
         let alice = server.register("alice").await;
-        let room = server.public_room(&alice).await;
+        let room = server.create_public_room(&alice).await;
         let peer = Peer::known(&pool, &server, "peer.example").await;
         let joined = peer.join(&server, &room, "bob").await;
         Self {
@@ -106,7 +106,7 @@ async fn missing_events_come_in_order_and_as_they_may_be_seen(pool: PgPool) {
     let alice = server.register("alice").await;
     let peer = Peer::known(&pool, &server, "peer.example").await;
     for (visibility, is_shown) in [("shared", true), ("joined", false)] {
-        let room = server.public_room(&alice).await;
+        let room = server.create_public_room(&alice).await;
         let path = format!("/rooms/{room}/state/m.room.history_visibility");
         let body = json!({ "history_visibility": visibility });
         server.put(&alice, &path, body).await;
@@ -296,7 +296,7 @@ async fn state_of_a_branch_that_ended_long_ago_is_told_with_the_newest_messages(
         "preset": "public_chat",
         "power_level_content_override": { "events": { "m.room.name": 0 } },
     });
-    let room = server.room(&alice, body).await;
+    let room = server.create_room(&alice, body).await;
     let peer = Peer::known(&pool, &server, "peer.example").await;
     let joined = peer.join(&server, &room, "bob").await;
     let name = json!({

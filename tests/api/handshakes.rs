@@ -14,7 +14,7 @@ const BOB: &str = "@bob:peer.example";
 async fn version_1_answers_with_the_status_and_the_answer(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let peer = Peer::known(&pool, &server, "peer.example").await;
 
     let (join, event) = peer.member(&server, &room, (BOB, "join")).await;
@@ -39,7 +39,7 @@ async fn version_1_answers_with_the_status_and_the_answer(pool: PgPool) {
 async fn only_what_belongs_there_is_handed_over(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let peer = Peer::known(&pool, &server, "peer.example").await;
     let joined = peer.join(&server, &room, "bob").await;
     let message = peer.message(&joined, "hello");
@@ -83,11 +83,11 @@ async fn only_what_belongs_there_is_handed_over(pool: PgPool) {
 async fn a_server_that_can_wait_is_told_only_of_the_heroes(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let mut members = vec![alice];
     for number in 0..6 {
         let user = server.register(&format!("user{number}")).await;
-        server.enter(&user, &room).await;
+        server.join(&user, &room).await;
         members.push(user);
     }
     let peer = Peer::known(&pool, &server, "peer.example").await;

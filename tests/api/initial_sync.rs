@@ -28,7 +28,7 @@ async fn everything_comes_at_once_and_goes_on_with_events(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let body = json!({ "preset": "public_chat", "visibility": "public" });
-    let room = server.room(&alice, body).await;
+    let room = server.create_room(&alice, body).await;
     let one = server.say(&alice, &room, "one").await;
     let two = server.say(&alice, &room, "two").await;
     for place in [String::new(), format!("/rooms/{room}")] {
@@ -72,7 +72,7 @@ async fn an_invited_user_sees_the_invite_and_nothing_of_the_room(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let body = json!({ "preset": "private_chat", "invite": [bob.id] });
-    let room = server.room(&alice, body).await;
+    let room = server.create_room(&alice, body).await;
 
     let (_, rooms) = server.initial_sync(&bob, "").await;
 
@@ -89,19 +89,19 @@ async fn an_invited_user_sees_the_invite_and_nothing_of_the_room(pool: PgPool) {
 async fn rooms_that_were_left_come_when_archived_ones_are_wanted(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let left = server.public_room(&alice).await;
-    let banned = server.public_room(&alice).await;
+    let left = server.create_public_room(&alice).await;
+    let banned = server.create_public_room(&alice).await;
     let refused = server
-        .room(
+        .create_room(
             &alice,
             json!({ "preset": "private_chat", "invite": [bob.id] }),
         )
         .await;
     for room in [&left, &banned] {
-        server.enter(&bob, room).await;
+        server.join(&bob, room).await;
     }
-    server.depart(&bob, &left).await;
-    server.depart(&bob, &refused).await;
+    server.leave(&bob, &left).await;
+    server.leave(&bob, &refused).await;
     let path = format!("/rooms/{banned}/ban");
     let body = json!({ "user_id": bob.id });
     let (status, _) = server.post(&alice, &path, body).await;

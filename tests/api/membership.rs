@@ -9,12 +9,6 @@ use super::server::{TestServer, User};
 const OK: StatusCode = StatusCode::OK;
 const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
 
-async fn create(server: &TestServer, user: &User, body: Value) -> String {
-    let (status, answer) = server.post(user, "/createRoom", body).await;
-    assert_eq!(status, OK, "{answer}");
-    answer["room_id"].as_str().unwrap().to_owned()
-}
-
 /// Does something to a room and gives the status and the error code.
 async fn act(
     server: &TestServer,
@@ -42,7 +36,9 @@ async fn membership(server: &TestServer, user: &User, room: &str, of: &User) -> 
 async fn who_joins_may_say_more_but_not_what_rules_read(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    let room = server
+        .create_room(&alice, json!({ "preset": "public_chat" }))
+        .await;
     let body = json!({
         "reason": "tea", "org.example.cups": 2, "displayname": "Bob in here",
         "membership": "ban", "join_authorised_via_users_server": alice.id,
@@ -65,7 +61,7 @@ async fn who_joins_may_say_more_but_not_what_rules_read(pool: PgPool) {
 async fn who_is_invited_joins_and_leaves(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = create(&server, &alice, json!({})).await;
+    let room = server.create_room(&alice, json!({})).await;
     assert_eq!(
         act(&server, &bob, &room, "join", json!({})).await.0,
         FORBIDDEN
@@ -113,7 +109,9 @@ async fn who_is_invited_joins_and_leaves(pool: PgPool) {
 async fn moderators_kick_ban_and_unban(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    let room = server
+        .create_room(&alice, json!({ "preset": "public_chat" }))
+        .await;
     let target = json!({ "user_id": bob.id, "reason": "rude" });
     assert_eq!(
         act(&server, &alice, &room, "kick", target.clone()).await.0,
@@ -178,8 +176,10 @@ async fn who_knocks_is_let_in(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let rules = json!([{ "type": "m.room.join_rules", "content": { "join_rule": "knock" } }]);
-    let room = create(&server, &alice, json!({ "initial_state": rules })).await;
-    let closed = create(&server, &alice, json!({})).await;
+    let room = server
+        .create_room(&alice, json!({ "initial_state": rules }))
+        .await;
+    let closed = server.create_room(&alice, json!({})).await;
 
     let (status, _) = server
         .post(&bob, &format!("/knock/{closed}"), json!({}))
@@ -213,12 +213,16 @@ async fn who_knocks_is_let_in(pool: PgPool) {
 async fn a_restricted_room_opens_to_members_of_another(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let club = create(&server, &alice, json!({ "preset": "public_chat" })).await;
+    let club = server
+        .create_room(&alice, json!({ "preset": "public_chat" }))
+        .await;
     let rule = json!({
         "join_rule": "restricted", "allow": [{ "type": "m.room_membership", "room_id": club }],
     });
     let rules = json!([{ "type": "m.room.join_rules", "content": rule }]);
-    let room = create(&server, &alice, json!({ "initial_state": rules })).await;
+    let room = server
+        .create_room(&alice, json!({ "initial_state": rules }))
+        .await;
 
     assert_eq!(
         act(&server, &bob, &room, "join", json!({})).await.0,

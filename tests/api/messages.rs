@@ -40,7 +40,7 @@ fn bodies(events: &[Value]) -> Vec<&str> {
 async fn history_is_read_to_its_end_in_both_directions(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     for text in ["one", "two", "three", "four", "five"] {
         server.say(&alice, &room, text).await;
     }
@@ -58,7 +58,7 @@ async fn history_is_read_to_its_end_in_both_directions(pool: PgPool) {
 async fn history_is_read_forwards_unless_said(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
 
     let (status, page) = server.messages(&alice, &room, "limit=1").await;
     assert_eq!(status, StatusCode::OK);
@@ -74,7 +74,7 @@ async fn history_is_read_forwards_unless_said(pool: PgPool) {
 async fn a_page_stops_at_its_second_token(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     for text in ["one", "two", "three", "four"] {
         server.say(&alice, &room, text).await;
     }
@@ -93,7 +93,7 @@ async fn a_page_stops_at_its_second_token(pool: PgPool) {
 async fn an_event_that_came_late_is_on_one_side_of_every_token(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let first = server.say(&alice, &room, "one").await;
     for text in ["two", "three", "four"] {
         server.say(&alice, &room, text).await;
@@ -155,8 +155,8 @@ async fn a_filter_says_which_events_come(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     server.say(&alice, &room, "hers").await;
     server.say(&bob, &room, "his").await;
     let picture = json!({ "msgtype": "m.image", "body": "picture", "url": "mxc://a/b" });
@@ -204,10 +204,10 @@ async fn who_left_reads_up_to_the_leave(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     server.say(&alice, &room, "before").await;
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
     server.say(&alice, &room, "after").await;
 
     let events = walk(&server, &bob, &room, "dir=b&limit=2").await;
@@ -221,7 +221,7 @@ async fn strangers_may_not_read_and_nobody_may_read_nothing(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
 
     for room in [room.as_str(), "!nothing:example.org"] {
         let (status, body) = server.messages(&bob, room, "dir=b").await;
@@ -235,7 +235,7 @@ async fn everybody_may_read_what_is_world_readable(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server.say(&alice, &room, "hidden").await;
     server
         .set_state(
@@ -259,8 +259,8 @@ async fn members_are_loaded_lazily(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     server.say(&bob, &room, "his").await;
     let filter = encode(r#"{"lazy_load_members":true}"#);
 
@@ -277,7 +277,7 @@ async fn members_are_loaded_lazily(pool: PgPool) {
 async fn a_foreign_token_and_a_bad_filter_are_refused(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
 
     for (query, code) in [
         ("dir=b&from=bogus", "M_INVALID_PARAM"),
@@ -296,9 +296,9 @@ async fn unsigned_fits_the_reader(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server.say(&alice, &room, "txn").await;
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
     let topic = |text: &str| json!({ "topic": text });
     server
         .set_state(&alice, &room, "m.room.topic", topic("old"))
@@ -325,8 +325,8 @@ async fn events_of_ignored_users_are_left_out(pool: PgPool) {
     let server = TestServer::new(pool.clone()).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     server.say(&bob, &room, "his").await;
     server.say(&alice, &room, "hers").await;
     let key = Key {
@@ -357,7 +357,7 @@ async fn events_of_ignored_users_are_left_out(pool: PgPool) {
 async fn a_filter_says_how_events_refer_to_others(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let root = server.say(&alice, &room, "root").await;
     for kind in ["m.thread", "m.reference"] {
         let content = json!({

@@ -49,8 +49,8 @@ async fn the_latest_edit_of_the_author_is_bundled(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let root = server.say(&alice, &room, "tea").await;
     relate(&server, &alice, &room, "green tea", ("m.replace", &root)).await;
     server.advance(std::time::Duration::from_secs(1));
@@ -86,9 +86,9 @@ async fn a_thread_is_summed_up_for_each_reader(pool: PgPool) {
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
     let carol = server.register("carol").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
-    server.enter(&carol, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    server.join(&carol, &room).await;
     let root = server.say(&alice, &room, "root").await;
     relate(&server, &bob, &room, "reply 1", ("m.thread", &root)).await;
     let last = relate(&server, &bob, &room, "reply 2", ("m.thread", &root)).await;
@@ -111,7 +111,7 @@ async fn a_thread_is_summed_up_for_each_reader(pool: PgPool) {
 async fn references_are_bundled_and_annotations_are_not(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let root = server.say(&alice, &room, "root").await;
     let one = relate(&server, &alice, &room, "one", ("m.reference", &root)).await;
     let two = relate(&server, &alice, &room, "two", ("m.reference", &root)).await;
@@ -133,7 +133,7 @@ async fn references_are_bundled_and_annotations_are_not(pool: PgPool) {
 async fn children_are_listed_by_kind_and_in_pages(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let root = server.say(&alice, &room, "root").await;
     let one = relate(&server, &alice, &room, "one", ("m.thread", &root)).await;
     let two = relate(&server, &alice, &room, "two", ("m.reference", &root)).await;
@@ -181,7 +181,7 @@ async fn children_of_what_one_may_not_see_are_not_found(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let root = encode(&server.say(&alice, &room, "root").await);
 
     let path = format!("/_matrix/client/v1/rooms/{room}/relations/{root}");
@@ -196,8 +196,8 @@ async fn threads_are_listed_by_their_newest_event(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let one = server.say(&alice, &room, "one").await;
     let two = server.say(&alice, &room, "two").await;
     let three = server.say(&alice, &room, "three").await;
@@ -227,4 +227,49 @@ async fn threads_are_listed_by_their_newest_event(pool: PgPool) {
         .get(&bob, &format!("{path}?include=participated"))
         .await;
     assert_eq!(ids(&his["chunk"]), [&*one]);
+}
+
+/// A reaction of a user to an event.
+async fn react(
+    server: &TestServer,
+    user: &User,
+    room: &str,
+    (target, key): (&str, &str),
+    txn: &str,
+) -> (StatusCode, Value) {
+    let path = format!("/rooms/{room}/send/m.reaction/{txn}");
+    let relates_to = json!({ "rel_type": "m.annotation", "event_id": target, "key": key });
+    server
+        .put(user, &path, json!({ "m.relates_to": relates_to }))
+        .await
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn nobody_reacts_twice_in_the_same_way(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let bob = server.register("bob").await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    let tea = server.say(&alice, &room, "tea").await;
+    let (status, first) = react(&server, &alice, &room, (&tea, "+"), "1").await;
+    assert_eq!(status, StatusCode::OK, "{first}");
+
+    let (status, body) = react(&server, &alice, &room, (&tea, "+"), "2").await;
+
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(body["errcode"], "M_DUPLICATE_ANNOTATION");
+    // The same request again, another key, and another user are no repetitions.
+    let again = react(&server, &alice, &room, (&tea, "+"), "1").await;
+    assert_eq!(again, (StatusCode::OK, first.clone()));
+    for (user, key, txn) in [(&alice, "-", "3"), (&bob, "+", "1")] {
+        let (status, body) = react(&server, user, &room, (&tea, key), txn).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    // What was redacted may be sent again.
+    let id = encode(first["event_id"].as_str().unwrap());
+    let path = format!("/rooms/{room}/redact/{id}/4");
+    assert_eq!(server.put(&alice, &path, json!({})).await.0, StatusCode::OK);
+    let (status, body) = react(&server, &alice, &room, (&tea, "+"), "5").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
 }

@@ -15,7 +15,7 @@ use super::{
 async fn a_state_event_is_read_with_and_without_its_empty_key(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server
         .set_state(&alice, &room, "m.room.name", json!({ "name": "Tea" }))
         .await;
@@ -45,17 +45,17 @@ async fn after_leaving_the_state_is_that_of_the_leave(pool: PgPool) {
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
     let carol = server.register("carol").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let name = |name: &str| json!({ "name": name });
     server
         .set_state(&alice, &room, "m.room.name", name("Tea"))
         .await;
-    server.enter(&bob, &room).await;
-    server.depart(&bob, &room).await;
+    server.join(&bob, &room).await;
+    server.leave(&bob, &room).await;
     server
         .set_state(&alice, &room, "m.room.name", name("Coffee"))
         .await;
-    server.enter(&carol, &room).await;
+    server.join(&carol, &room).await;
 
     let path = format!("/rooms/{room}/state/m.room.name");
     let (_, body) = server.get(&bob, &path).await;
@@ -88,7 +88,7 @@ async fn strangers_do_not_see_the_state(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
 
     for rest in ["state", "state/m.room.name", "members", "joined_members"] {
         let (status, body) = server.get(&bob, &format!("/rooms/{room}/{rest}")).await;
@@ -103,15 +103,15 @@ async fn members_are_listed_by_membership(pool: PgPool) {
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
     let carol = server.register("carol").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let (_, page) = server.messages(&alice, &room, "dir=b&limit=1").await;
     let start = encode(page["start"].as_str().unwrap());
     let synced = server.sync_with(&alice, "").await;
     let timeline = &synced["rooms"]["join"][&room]["timeline"];
     let before_all = encode(timeline["prev_batch"].as_str().unwrap());
-    server.enter(&bob, &room).await;
-    server.enter(&carol, &room).await;
-    server.depart(&carol, &room).await;
+    server.join(&bob, &room).await;
+    server.join(&carol, &room).await;
+    server.leave(&carol, &room).await;
 
     for (query, wanted) in [
         ("", &[&alice, &bob, &carol][..]),
@@ -151,7 +151,7 @@ async fn an_event_is_shown_only_to_those_who_may_see_it(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server
         .set_state(
             &alice,
@@ -161,9 +161,9 @@ async fn an_event_is_shown_only_to_those_who_may_see_it(pool: PgPool) {
         )
         .await;
     let hidden = server.say(&alice, &room, "hidden").await;
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
     let shown = server.say(&alice, &room, "shown").await;
-    let other = server.public_room(&bob).await;
+    let other = server.create_public_room(&bob).await;
 
     let path = |room: &str, id: &str| format!("/rooms/{room}/event/{}", encode(id));
     assert_eq!(
@@ -187,7 +187,7 @@ async fn an_event_is_shown_only_to_those_who_may_see_it(pool: PgPool) {
 async fn context_has_events_on_both_sides_and_tokens_to_go_on(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let mut sent = Vec::new();
     for text in ["one", "two", "three", "four", "five"] {
         sent.push(server.say(&alice, &room, text).await);
@@ -218,7 +218,7 @@ async fn context_has_events_on_both_sides_and_tokens_to_go_on(pool: PgPool) {
 async fn the_event_closest_to_a_time_is_found(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server.advance(Duration::from_mins(1));
     let one = server.say(&alice, &room, "one").await;
     server.advance(Duration::from_mins(1));
@@ -242,7 +242,7 @@ async fn the_event_closest_to_a_time_is_found(pool: PgPool) {
 async fn the_initial_sync_of_a_room_goes_on_with_its_events(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server.say(&alice, &room, "one").await;
 
     let (status, body) = server
@@ -305,7 +305,7 @@ async fn state_that_contradicts_the_room_is_a_bad_request(pool: PgPool) {
 async fn members_do_not_say_who_let_them_in(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let path = format!("/rooms/{room}/state/m.room.member/{}", alice.id);
     let body = json!({ "membership": "join", "join_authorised_via_users_server": "unused" });
 

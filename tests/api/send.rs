@@ -8,13 +8,6 @@ use super::server::{Answer, TestServer, User};
 
 const OK: StatusCode = StatusCode::OK;
 
-async fn public_room(server: &TestServer, user: &User) -> String {
-    let (_, answer) = server
-        .post(user, "/createRoom", json!({ "preset": "public_chat" }))
-        .await;
-    answer["room_id"].as_str().unwrap().to_owned()
-}
-
 async fn say(server: &TestServer, user: &User, room: &str, txn: &str, body: &str) -> Answer {
     let path = format!("/rooms/{room}/send/m.room.message/{txn}");
     let content = json!({ "msgtype": "m.text", "body": body });
@@ -33,7 +26,7 @@ async fn a_repeated_transaction_is_one_event(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let phone = server.log_in("alice").await;
-    let room = public_room(&server, &alice).await;
+    let room = server.create_public_room(&alice).await;
 
     let (status, first) = say(&server, &alice, &room, "t", "one").await;
     let (_, again) = say(&server, &alice, &room, "t", "two").await;
@@ -54,7 +47,7 @@ async fn a_repeated_transaction_is_one_event(pool: PgPool) {
 async fn twenty_who_send_at_once_all_get_through(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = public_room(&server, &alice).await;
+    let room = server.create_public_room(&alice).await;
     let (server, alice, room) = (&server, &alice, room.as_str());
 
     let sends = (0..200).map(|n| async move {
@@ -94,7 +87,7 @@ async fn twenty_who_send_at_once_all_get_through(pool: PgPool) {
 async fn outsiders_do_not_send(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = public_room(&server, &alice).await;
+    let room = server.create_public_room(&alice).await;
 
     let (status, body) = say(&server, &bob, &room, "t", "x").await;
 
@@ -108,7 +101,7 @@ async fn outsiders_do_not_send(pool: PgPool) {
 async fn what_is_no_event_is_refused(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = public_room(&server, &alice).await;
+    let room = server.create_public_room(&alice).await;
 
     let (status, body) = say(&server, &alice, &room, "big", &"x".repeat(70_000)).await;
     assert_eq!(
@@ -142,7 +135,7 @@ async fn what_is_no_event_is_refused(pool: PgPool) {
 async fn a_redacted_event_loses_its_content(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = public_room(&server, &alice).await;
+    let room = server.create_public_room(&alice).await;
     server
         .post(&bob, &format!("/rooms/{room}/join"), json!({}))
         .await;
@@ -173,7 +166,7 @@ async fn a_redacted_event_loses_its_content(pool: PgPool) {
 async fn state_that_is_set_again_is_the_same_event(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = public_room(&server, &alice).await;
+    let room = server.create_public_room(&alice).await;
     let path = format!("/rooms/{room}/state/m.room.name");
 
     let (_, first) = server.put(&alice, &path, json!({ "name": "Tea" })).await;

@@ -67,7 +67,7 @@ async fn a_notice_comes_in_a_room_that_is_left_only_after_a_look(pool: PgPool) {
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(refusal["errcode"], "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM");
 
-    server.enter(&alice, &room).await;
+    server.join(&alice, &room).await;
     let answer = server.sync_with(&alice, "").await;
     let timeline = &answer["rooms"]["join"][&room]["timeline"]["events"];
     let timeline = timeline.as_array().unwrap();

@@ -57,8 +57,8 @@ pub(crate) fn members(events: &Value) -> HashSet<&str> {
 async fn the_first_sync_tells_everything_and_the_next_what_is_new(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let hello = server.say(&bob, &room, "hello").await;
 
     let first = server.sync_with(&alice, "").await;
@@ -97,7 +97,7 @@ async fn the_first_sync_tells_everything_and_the_next_what_is_new(pool: PgPool) 
 async fn a_long_timeline_is_cut_and_goes_on_where_it_was(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let before = server.sync_with(&alice, "").await;
     let mut sent = Vec::new();
     for n in 0..15 {
@@ -125,12 +125,12 @@ async fn a_long_timeline_is_cut_and_goes_on_where_it_was(pool: PgPool) {
 async fn a_room_that_is_new_comes_whole(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let before = server.sync_with(&bob, "").await;
     for n in 0..12 {
         server.say(&alice, &room, &n.to_string()).await;
     }
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
 
     let after = server.sync_since(&bob, &before).await;
 
@@ -148,13 +148,13 @@ async fn invites_knocks_and_what_became_of_them(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let body = json!({ "preset": "private_chat", "name": "Tea", "invite": [bob.id] });
-    let room = server.room(&alice, body).await;
+    let room = server.create_room(&alice, body).await;
 
     let first = server.sync_with(&bob, "").await;
     let state = &first["rooms"]["invite"][&room]["invite_state"]["events"];
     assert!(types(state).contains(&"m.room.name"), "{first}");
 
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
     let second = server.sync_since(&bob, &first).await;
     assert!(second["rooms"]["leave"].get(&room).is_some(), "{second}");
     assert!(second["rooms"].get("invite").is_none());
@@ -184,8 +184,8 @@ async fn invites_knocks_and_what_became_of_them(pool: PgPool) {
 async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let first = server.sync_with(&bob, "").await;
     let last = server.say(&alice, &room, "last words").await;
     let ban = json!({ "user_id": bob.id });
@@ -206,7 +206,7 @@ async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
     server
         .post(&alice, &format!("/rooms/{room}/unban"), unban)
         .await;
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
     let third = server.sync_since(&bob, &second).await;
     let joined = &third["rooms"]["join"][&room];
     assert!(types(&joined["state"]["events"]).contains(&"m.room.create"));
@@ -217,9 +217,9 @@ async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
 async fn rooms_that_were_left_are_shown_to_who_asks(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
-    server.depart(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    server.leave(&bob, &room).await;
     server.say(&alice, &room, "later").await;
     let all = filter(&json!({ "room": { "include_leave": true } }));
 
@@ -251,11 +251,11 @@ async fn rooms_that_were_left_are_shown_to_who_asks(pool: PgPool) {
 async fn who_forgets_a_room_at_once_is_still_told_of_the_leave(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let before = server.sync_with(&bob, "").await;
 
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
     server
         .post(&bob, &format!("/rooms/{room}/forget"), json!({}))
         .await;
@@ -272,7 +272,7 @@ async fn who_forgets_a_room_at_once_is_still_told_of_the_leave(pool: PgPool) {
 async fn every_event_is_seen_once_while_many_send(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let (tasks, messages) = (20, 5);
     let mut last = server.sync_with(&alice, "").await;
     let sender = async |task: usize| {
@@ -309,14 +309,14 @@ async fn every_event_is_seen_once_while_many_send(pool: PgPool) {
 async fn a_left_room_has_the_state_of_the_leave(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let first = server.sync_with(&bob, "").await;
     let path = format!("/rooms/{room}/state/m.room.topic");
     server
         .put(&alice, &path, json!({ "topic": "before" }))
         .await;
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
     server.put(&alice, &path, json!({ "topic": "after" })).await;
     let bare = filter(&json!({ "room": { "include_leave": true, "timeline": { "limit": 0 } } }));
     let next = format!("{bare}&{}", since(&first));
@@ -338,7 +338,7 @@ async fn who_comes_and_goes_changes_the_summary(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let room = server
-        .room(
+        .create_room(
             &alice,
             json!({ "preset": "public_chat", "invite": [bob.id] }),
         )
@@ -351,14 +351,14 @@ async fn who_comes_and_goes_changes_the_summary(pool: PgPool) {
         json!({ "m.heroes": [bob.id], "m.joined_member_count": 1, "m.invited_member_count": 1 })
     );
 
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
     let second = server.sync_since(&alice, &first).await;
     assert_eq!(
         summary(&second),
         json!({ "m.heroes": [bob.id], "m.joined_member_count": 2, "m.invited_member_count": 0 })
     );
 
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
     let third = server.sync_since(&alice, &second).await;
     assert_eq!(
         summary(&third),

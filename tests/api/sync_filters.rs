@@ -15,8 +15,8 @@ use super::{
 async fn filters_leave_events_out_and_the_state_keeps_what_they_changed(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
-    let other = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
+    let other = server.create_public_room(&alice).await;
     let wanted = filter(&json!({ "room": {
         "not_rooms": [other],
         "timeline": { "types": ["m.room.mess*"], "limit": 5 },
@@ -42,7 +42,7 @@ async fn filters_leave_events_out_and_the_state_keeps_what_they_changed(pool: Pg
 async fn an_event_is_written_as_the_filter_says(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     server.say(&alice, &room, "x").await;
     let fields =
         json!({ "event_fields": ["content.body"], "room": { "timeline": { "limit": 1 } } });
@@ -61,7 +61,7 @@ async fn an_event_is_written_as_the_filter_says(pool: PgPool) {
 async fn all_state_is_sent_again_to_who_asks(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let first = server.sync_with(&alice, "").await;
 
     let query = format!("full_state=true&timeout=10000&{}", since(&first));
@@ -76,7 +76,7 @@ async fn all_state_is_sent_again_to_who_asks(pool: PgPool) {
 async fn the_state_after_the_timeline_holds_what_the_timeline_changes(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let first = server.sync_with(&alice, "use_state_after=true").await;
     let topic = json!({ "topic": "new" });
     let path = format!("/rooms/{room}/state/m.room.topic");
@@ -102,11 +102,11 @@ async fn members_come_when_they_are_needed(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
     let (bob, carol) = (server.register("bob").await, server.register("carol").await);
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let path = format!("/rooms/{room}/state/m.room.name");
     server.put(&alice, &path, json!({ "name": "named" })).await;
-    server.enter(&bob, &room).await;
-    server.enter(&carol, &room).await;
+    server.join(&bob, &room).await;
+    server.join(&carol, &room).await;
     let lazy = filter(&json!({ "room": {
         "state": { "lazy_load_members": true }, "timeline": { "limit": 1 },
     } }));
@@ -139,14 +139,14 @@ async fn members_come_when_they_are_needed(pool: PgPool) {
 async fn members_that_changed_in_a_gap_come_with_it(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let path = format!("/rooms/{room}/state/m.room.name");
     server.put(&alice, &path, json!({ "name": "named" })).await;
     let lazy = filter(&json!({ "room": {
         "state": { "lazy_load_members": true }, "timeline": { "limit": 2 },
     } }));
     let first = server.sync_with(&alice, &lazy).await;
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
     for n in 0..5 {
         server.say(&alice, &room, &n.to_string()).await;
     }

@@ -62,8 +62,8 @@ async fn settled(server: &TestServer, user: &User) -> Value {
 async fn a_message_and_an_invite_wake(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let before = settled(&server, &alice).await;
 
     let says = async {
@@ -74,7 +74,9 @@ async fn a_message_and_an_invite_wake(pool: PgPool) {
     assert_eq!(contents(timeline, "m.room.message")[0]["body"], "hello");
 
     let invites = async {
-        server.room(&bob, json!({ "invite": [alice.id] })).await;
+        server
+            .create_room(&bob, json!({ "invite": [alice.id] }))
+            .await;
     };
     let invited = |answer: &Value| answer["rooms"]["invite"].is_object();
     let answer = woken(&server, &alice, &answer, invites, invited).await;
@@ -86,8 +88,8 @@ async fn a_message_and_an_invite_wake(pool: PgPool) {
 async fn typing_wakes_and_is_told_once(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let before = settled(&server, &alice).await;
 
     let path = format!("/rooms/{room}/typing/{}", bob.id);
@@ -121,8 +123,8 @@ async fn typing_wakes_and_is_told_once(pool: PgPool) {
 async fn receipts_wake_and_private_ones_are_private(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let first = server.say(&alice, &room, "one").await;
     let second = server.say(&alice, &room, "two").await;
     let before = settled(&server, &alice).await;
@@ -159,7 +161,7 @@ async fn receipts_wake_and_private_ones_are_private(pool: PgPool) {
 async fn account_data_wakes(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let before = settled(&server, &alice).await;
 
     let keeps = async {
@@ -223,12 +225,12 @@ async fn presence_is_told_to_those_who_share_a_room(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let before = settled(&server, &alice).await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
     let before = server.sync_since(&alice, &before).await;
     let body = json!({ "presence": "online", "status_msg": "tea" });
     let path = format!("/presence/{}/status", bob.id);
     server.put(&bob, &path, body).await;
-    server.enter(&bob, &room).await;
+    server.join(&bob, &room).await;
 
     let answer = server.sync_since(&alice, &before).await;
 
@@ -238,7 +240,7 @@ async fn presence_is_told_to_those_who_share_a_room(pool: PgPool) {
     let changed = &answer["device_lists"]["changed"];
     assert!(changed.as_array().unwrap().contains(&json!(bob.id)));
 
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
     let answer = server.sync_since(&alice, &answer).await;
     assert_eq!(answer["device_lists"]["left"], json!([bob.id]));
 }
@@ -247,14 +249,16 @@ async fn presence_is_told_to_those_who_share_a_room(pool: PgPool) {
 async fn ignored_users_are_not_heard(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let path = format!("/user/{}/account_data/m.ignored_user_list", alice.id);
     let list = json!({ "ignored_users": { (bob.id.clone()): {} } });
     server.put(&alice, &path, list).await;
     let before = settled(&server, &alice).await;
     server.say(&bob, &room, "hello").await;
-    server.room(&bob, json!({ "invite": [alice.id] })).await;
+    server
+        .create_room(&bob, json!({ "invite": [alice.id] }))
+        .await;
 
     let answer = server.sync_since(&alice, &before).await;
 
@@ -265,8 +269,8 @@ async fn ignored_users_are_not_heard(pool: PgPool) {
 async fn threads_are_counted_apart_for_who_asks(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
-    let room = server.public_room(&alice).await;
-    server.enter(&bob, &room).await;
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
     let root = server.say(&bob, &room, "root").await;
     let path = format!("/rooms/{room}/send/m.room.message/1");
     let reply = json!({
@@ -291,7 +295,7 @@ async fn threads_are_counted_apart_for_who_asks(pool: PgPool) {
 async fn tokens_that_are_no_good(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
-    let room = server.public_room(&alice).await;
+    let room = server.create_public_room(&alice).await;
 
     let (status, body) = server.get(&alice, "/sync?since=rubbish").await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
