@@ -4,6 +4,9 @@
 //! computed anew at each deadline, and only a difference that others see counts as a change.
 
 mod entry;
+mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,10 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::entry::Entry;
 pub use self::entry::Status;
-use crate::ephemeral::{
-    Change, Ephemeral,
-    sharing::{Fact, PresenceFact},
-};
+use crate::ephemeral::{Change, Ephemeral};
 
 /// How long a user that is offline is remembered, in milliseconds.
 const REMEMBERED: i64 = 24 * 60 * 60 * 1_000;
@@ -301,67 +301,6 @@ impl Presence {
         state.users.insert(user, entry);
     }
 
-    /// Tells the other processes of a user, if they would see a difference or have not heard of it for a while.
-    fn is_told(&self, entry: &mut Entry, user: UserNid, now: i64) -> bool {
-        if !self.0.ephemeral.is_shared() || !(entry.differs(now) || entry.is_due(now)) {
-            return false;
-        }
-        let told = self.0.ephemeral.tell(Fact::Presence(entry.fact(user, now)));
-        if told {
-            entry.told = now;
-        }
-        told
-    }
-
-    /// Reminds the other processes of users who go on syncing here.
-    pub(crate) fn remind(&self) {
-        let now = self.0.clock.millis();
-        let mut state = self.lock();
-        let users = state.users.iter_mut();
-        for (user, entry) in users.filter(|(_, entry)| entry.syncs > 0 && entry.is_due(now)) {
-            entry.seen = now;
-            if self
-                .0
-                .ephemeral
-                .tell(Fact::Presence(entry.fact(*user, now)))
-            {
-                entry.told = now;
-            }
-        }
-    }
-
-    /// Counts what another process knows of a user, or what this one told.
-    pub(crate) fn learn(&self, fact: &PresenceFact) {
-        if self.0.switch == Switch::Off {
-            return;
-        }
-        let (user, now) = (fact.user, self.0.clock.millis());
-        let mut state = self.lock();
-        let mut entry = state
-            .users
-            .remove(&user)
-            .unwrap_or_else(|| Entry::unknown(now));
-        entry.merge(fact, now);
-        if let Some(deadline) = entry.deadline.take() {
-            state.deadlines.remove(&(deadline, user));
-        }
-        let changed = self.settle(&mut state, user, entry, now);
-        drop(state);
-        if changed {
-            self.0.ephemeral.wake(Change::Presence(user));
-        }
-        self.0.sooner.notify_one();
-    }
-
-    /// What is known of all users, for the other processes.
-    pub(crate) fn facts(&self) -> Vec<Fact> {
-        let now = self.0.clock.millis();
-        let state = self.lock();
-        let users = state.users.iter();
-        let facts = users.map(|(user, entry)| Fact::Presence(entry.fact(*user, now)));
-        facts.collect()
-    }
-
     /// Makes idle and absent those whose time is over; returns when the next one's is.
     #[must_use]
     pub fn expire(&self) -> Option<i64> {
@@ -424,132 +363,4 @@ fn is_known(state: &PresenceState) -> bool {
         PresenceState::Offline,
     ]
     .contains(state)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALICE: UserNid = UserNid(7);
-
-    fn presence() -> (Presence, Clock, Ephemeral) {
-        let pool = PgPool::connect_lazy("postgres://nowhere").unwrap();
-        let (clock, ephemeral) = (Clock::mock(1_000_000), Ephemeral::new());
-        let presence = Presence::new(pool, clock.clone(), ephemeral.clone(), Switch::On);
-        (presence, clock, ephemeral)
-    }
-
-    #[tokio::test]
-    async fn a_user_that_syncs_is_online_and_then_idle() {
-        let (presence, clock, _) = presence();
-        let _syncing = presence.sync(ALICE, &PresenceState::Online).unwrap();
-        let status = presence.status(ALICE);
-        assert_eq!(status.state, PresenceState::Online);
-        assert_eq!(status.currently_active, Some(true));
-
-        clock.advance(Duration::from_secs(90));
-        let _ = presence.expire();
-        assert_eq!(presence.status(ALICE).currently_active, Some(false));
-
-        clock.advance(Duration::from_mins(5));
-        let _ = presence.expire();
-        let status = presence.status(ALICE);
-        assert_eq!(status.state, PresenceState::Unavailable);
-        assert_eq!(status.last_active_ago, Some(Duration::from_secs(390)));
-    }
-
-    #[tokio::test]
-    async fn a_user_that_does_not_sync_any_more_goes_offline() {
-        let (presence, clock, ephemeral) = presence();
-        let syncing = presence.sync(ALICE, &PresenceState::Online).unwrap();
-        clock.advance(Duration::from_secs(59));
-        drop(syncing);
-        clock.advance(Duration::from_secs(59));
-        let _ = presence.expire();
-        assert_eq!(presence.status(ALICE).state, PresenceState::Online);
-        let seen = ephemeral.counter();
-
-        clock.advance(Duration::from_secs(2));
-        let _ = presence.expire();
-
-        assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
-        assert_eq!(presence.changed_since(seen), [ALICE]);
-    }
-
-    #[tokio::test]
-    async fn what_another_server_says_is_believed_for_half_an_hour() {
-        let (presence, clock, _) = presence();
-        let status = Status {
-            state: PresenceState::Online,
-            status_msg: Some("there".to_owned()),
-            last_active_ago: Some(Duration::from_secs(5)),
-            currently_active: Some(true),
-        };
-        presence.tell(ALICE, status.clone()).unwrap();
-        assert_eq!(presence.status(ALICE), status);
-
-        clock.advance(Duration::from_mins(29));
-        let _ = presence.expire();
-        assert_eq!(presence.status(ALICE).state, PresenceState::Online);
-        clock.advance(Duration::from_mins(1));
-        let _ = presence.expire();
-
-        assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
-    }
-
-    #[tokio::test]
-    async fn what_a_client_chooses_is_seen() {
-        let (presence, _, ephemeral) = presence();
-        presence
-            .set(ALICE, &PresenceState::Online, Some("here"))
-            .unwrap();
-        assert_eq!(presence.status(ALICE).status_msg.as_deref(), Some("here"));
-        let seen = ephemeral.counter();
-
-        let _syncing = presence.sync(ALICE, &PresenceState::Unavailable).unwrap();
-
-        assert_eq!(presence.status(ALICE).state, PresenceState::Unavailable);
-        assert_eq!(presence.changed_since(seen), [ALICE]);
-        assert!(presence.sync(ALICE, &"busy".into()).is_err());
-    }
-
-    #[tokio::test]
-    async fn syncing_on_does_not_wake_others() {
-        let (presence, _, ephemeral) = presence();
-        drop(presence.sync(ALICE, &PresenceState::Online).unwrap());
-        let seen = ephemeral.counter();
-
-        drop(presence.sync(ALICE, &PresenceState::Online).unwrap());
-        presence.note_active(ALICE);
-
-        assert!(presence.changed_since(seen).is_empty());
-    }
-
-    #[tokio::test]
-    async fn activity_ends_idleness_and_nothing_else() {
-        let (presence, clock, _) = presence();
-        presence.note_active(ALICE);
-        assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
-        let _syncing = presence.sync(ALICE, &PresenceState::Online).unwrap();
-        clock.advance(Duration::from_mins(6));
-        let _ = presence.expire();
-        assert_eq!(presence.status(ALICE).state, PresenceState::Unavailable);
-
-        presence.note_active(ALICE);
-
-        assert_eq!(presence.status(ALICE).state, PresenceState::Online);
-    }
-
-    #[tokio::test]
-    async fn a_sync_that_asks_for_it_leaves_no_trace() {
-        let (presence, _, _) = presence();
-
-        assert!(
-            presence
-                .sync(ALICE, &PresenceState::Offline)
-                .unwrap()
-                .is_none()
-        );
-        assert_eq!(presence.status(ALICE).state, PresenceState::Offline);
-    }
 }

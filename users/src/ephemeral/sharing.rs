@@ -47,6 +47,9 @@ pub(crate) struct PresenceFact {
     pub chosen_ago: i64,
     pub active_ago: i64,
     pub seen_ago: i64,
+    /// For users of other servers: whether the user is currently active, as that server says. Older processes leave it out.
+    #[serde(default)]
+    pub abroad: Option<bool>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -121,6 +121,7 @@ impl Entry {
             chosen_ago: now.saturating_sub(self.chosen_ts),
             active_ago: now.saturating_sub(self.active),
             seen_ago: now.saturating_sub(self.seen),
+            abroad: self.abroad,
         }
     }
 
@@ -133,13 +134,18 @@ impl Entry {
             self.status.clone_from(&fact.status);
         }
         self.active = self.active.max(now.saturating_sub(fact.active_ago.max(0)));
-        self.seen = self.seen.max(now.saturating_sub(fact.seen_ago.max(0)));
+        let seen = now.saturating_sub(fact.seen_ago.max(0));
+        if seen >= self.seen {
+            self.seen = seen;
+            self.abroad = fact.abroad.or(self.abroad);
+        }
     }
 
     /// The server of the user says how it is.
     pub(super) fn tell(&mut self, status: Status, now: i64) {
         let ago = status.last_active_ago.unwrap_or_default().as_millis();
         self.chosen = status.state;
+        self.chosen_ts = now;
         self.status = status.status_msg;
         self.active = now.saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX));
         self.seen = now;
