@@ -109,15 +109,19 @@ pub async fn find_next_retry(conn: &mut PgConnection, now: i64) -> sqlx::Result<
     .await
 }
 
-/// Notes that a server failed once more, and when it is tried again.
+/// Notes that a server failed once more at `now`, and when it is tried again.
 pub async fn update_failed(
     conn: &mut PgConnection,
     nid: DestinationNid,
+    now: i64,
     retry_ts: i64,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE destination SET failures = failures + 1, retry_ts = $2 WHERE nid = $1",
+        "UPDATE destination SET failures = failures + 1, retry_ts = $3,
+             failing_since_ts = CASE WHEN failures = 0 OR failing_since_ts = 0 THEN $2 ELSE failing_since_ts END
+         WHERE nid = $1",
         nid.0,
+        now,
         retry_ts,
     )
     .execute(conn)
@@ -128,7 +132,7 @@ pub async fn update_failed(
 /// Notes that a server got what was sent to it.
 pub async fn update_reached(conn: &mut PgConnection, nid: DestinationNid) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE destination SET failures = 0, retry_ts = 0 WHERE nid = $1 AND failures > 0",
+        "UPDATE destination SET failures = 0, retry_ts = 0, failing_since_ts = 0 WHERE nid = $1 AND failures > 0",
         nid.0,
     )
     .execute(conn)
@@ -136,14 +140,16 @@ pub async fn update_reached(conn: &mut PgConnection, nid: DestinationNid) -> sql
     Ok(())
 }
 
-/// Notes that a server that failed was heard from: it is tried again at once. Gives its number if it had failed.
+/// Notes that a server that failed was heard from: it is tried again at once, and is not gone for good. Gives its number if
+/// it had failed.
 pub async fn update_heard(
     conn: &mut PgConnection,
     server: &ServerName,
     now: i64,
 ) -> sqlx::Result<Option<DestinationNid>> {
     sqlx::query_scalar!(
-        r#"UPDATE destination SET retry_ts = $2 WHERE server_name = $1 AND failures > 0 AND retry_ts > $2
+        r#"UPDATE destination SET retry_ts = $2, failing_since_ts = $2
+           WHERE server_name = $1 AND failures > 0 AND retry_ts > $2
            RETURNING nid AS "nid: DestinationNid""#,
         server.as_str(),
         now,

@@ -1,5 +1,7 @@
 //! `outbox_room`, `outbox_message`: what other servers have yet to get.
 
+use std::time::Duration;
+
 use hearth_core::{DestinationNid, EventNid, RoomNid};
 use sqlx::PgConnection;
 
@@ -23,11 +25,16 @@ pub struct Bounds {
     pub failing: i32,
 }
 
-/// Notes events down for servers, in their order; the newest ones stay.
+/// A server that has failed for so long is gone for good, as far as one can tell.
+pub const GONE_AFTER: Duration = Duration::from_hours(30 * 24);
+
+/// Notes events down for servers, in their order; the newest ones stay. For a server that is gone for good nothing is noted
+/// down, except when it is to be tried again at `now`.
 pub async fn append(
     conn: &mut PgConnection,
     events: &[Addressed],
     bounds: Bounds,
+    now: i64,
 ) -> sqlx::Result<()> {
     let destinations: Vec<i64> = events.iter().map(|event| event.destination.0).collect();
     let rooms: Vec<i64> = events.iter().map(|event| event.room.0).collect();
@@ -36,6 +43,8 @@ pub async fn append(
         "INSERT INTO outbox_room AS o (destination_nid, room_nid, events)
          SELECT w.destination, w.room, array_agg(w.event ORDER BY w.place)
          FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w (destination, room, event, place)
+         JOIN destination d ON d.nid = w.destination
+         WHERE NOT (d.failing_since_ts BETWEEN 1 AND $6 AND d.retry_ts > $7)
          GROUP BY w.destination, w.room ORDER BY w.destination, w.room
          ON CONFLICT (destination_nid, room_nid) DO UPDATE SET
              events = (o.events || excluded.events)[
@@ -47,10 +56,31 @@ pub async fn append(
         &nids,
         bounds.healthy,
         bounds.failing,
+        gone_before(now),
+        now,
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Deletes up to `limit` rooms of which servers have yet to get events that are gone for good at `now`. Gives how many.
+pub async fn delete_of_gone(conn: &mut PgConnection, now: i64, limit: i64) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "DELETE FROM outbox_room WHERE ctid = ANY (ARRAY(
+             SELECT o.ctid FROM outbox_room o JOIN destination d ON d.nid = o.destination_nid
+             WHERE d.failing_since_ts BETWEEN 1 AND $1 LIMIT $2))",
+        gone_before(now),
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Servers that have failed since then are gone for good.
+fn gone_before(now: i64) -> i64 {
+    now - i64::try_from(GONE_AFTER.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The events of one room that a server has yet to get.

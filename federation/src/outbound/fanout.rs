@@ -273,7 +273,8 @@ impl Outbound {
         }
         let (servers, rows) = self.number(addressed).await?;
         let mut conn = self.0.parts.pool.acquire().await?;
-        outbox::append(&mut conn, &rows, WAITING).await?;
+        let now = self.0.parts.clock.millis();
+        outbox::append(&mut conn, &rows, WAITING, now).await?;
         drop(conn);
         for (server, nid) in servers {
             self.wake(nid, &server);
@@ -293,7 +294,8 @@ impl Outbound {
             self.0.lead.lose();
             return Err(sqlx::Error::Protocol("another process sends".into()));
         }
-        outbox::append(&mut tx, &rows, WAITING).await?;
+        let now = self.0.parts.clock.millis();
+        outbox::append(&mut tx, &rows, WAITING, now).await?;
         tx.commit().await?;
         for (server, nid) in servers {
             self.wake(nid, &server);

@@ -200,10 +200,11 @@ impl Outbound {
         error: &RequestError,
     ) -> sqlx::Result<()> {
         tracing::info!(%server, failures = failures + 1, "sending failed: {error}");
-        let retry_ts = self.0.parts.clock.millis() + delay(failures);
+        let now = self.0.parts.clock.millis();
+        let retry_ts = now + delay(failures);
         self.0.failing.insert(nid, retry_ts);
         let mut tx = self.0.parts.pool.begin().await?;
-        destination::update_failed(&mut tx, nid, retry_ts).await?;
+        destination::update_failed(&mut tx, nid, now, retry_ts).await?;
         outbox::update_shortened(&mut tx, nid, WAITING.failing).await?;
         tx.commit().await?;
         Ok(())

@@ -38,10 +38,11 @@ pub(super) enum Expiring {
     InboundTransactions,
     InboundMessages,
     OutboundMessages,
+    OutboundOfGoneServers,
 }
 
 impl Expiring {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::DeviceTransactions,
         Self::UiaSessions,
         Self::LoginTokens,
@@ -52,6 +53,7 @@ impl Expiring {
         Self::InboundTransactions,
         Self::InboundMessages,
         Self::OutboundMessages,
+        Self::OutboundOfGoneServers,
     ];
 
     /// Deletes the oldest `limit` rows that are old enough at `now`. Gives how many.
@@ -81,6 +83,7 @@ impl Expiring {
                 let before = before(now, OUTBOUND_MESSAGES);
                 outbox::delete_messages_before(conn, before, limit).await
             }
+            Self::OutboundOfGoneServers => outbox::delete_of_gone(conn, now, limit).await,
         }
     }
 }

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use hearth_core::{EventNid, RoomNid, SnapshotNid, UserNid};
 use hearth_store::{
-    device,
+    destination, device,
     intern::{Blocks, Interner},
+    outbox,
     write::{
         EventRow, Placement, ReceiptRow, RoomWrite, SnapshotRow, Source, Status, ToDeviceRow,
         TransactionRow, Write,
@@ -363,4 +364,63 @@ async fn receipts_of_threads_that_the_room_was_read_beyond_go(pool: PgPool) {
         of("m.read.private", "$old"),
     ];
     assert_eq!(left, kept);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn nothing_waits_for_a_server_that_is_gone_for_good(pool: PgPool) {
+    let pruner = pruner(pool.clone(), 0).await;
+    let names = ["gone.example", "back.example", "good.example"];
+    let names = names.map(|name| ruma::ServerName::parse(name).unwrap());
+    let names: Vec<&ruma::ServerName> = names.iter().map(AsRef::as_ref).collect();
+    let mut conn = pool.acquire().await.unwrap();
+    let mut servers = destination::upsert(&mut conn, &names).await.unwrap();
+    servers.sort_by_key(|server| names.iter().position(|name| name.as_str() == server.server_name));
+    let bounds = outbox::Bounds {
+        healthy: 1_000,
+        failing: 10,
+    };
+    let addressed: Vec<_> = servers
+        .iter()
+        .map(|server| outbox::Addressed {
+            destination: server.nid,
+            room: ROOM,
+            event: EventNid(1),
+        })
+        .collect();
+    let (start, month) = (pruner.clock.millis(), DAY * 31);
+    for server in &servers[..2] {
+        let retry_ts = start + 1;
+        let failed = destination::update_failed(&mut conn, server.nid, start, retry_ts).await;
+        failed.unwrap();
+    }
+    let appended = outbox::append(&mut conn, &addressed, bounds, start).await;
+    appended.unwrap();
+    let waiting = async |conn: &mut PgConnection| {
+        let mut waiting = Vec::new();
+        for server in &servers {
+            let rooms = outbox::list(conn, server.nid, 10).await.unwrap();
+            waiting.push(rooms.len());
+        }
+        waiting
+    };
+    assert_eq!(waiting(&mut conn).await, [1, 1, 1]);
+
+    pruner.clock.advance(month);
+    let now = pruner.clock.millis();
+    for server in &servers[..2] {
+        let failed = destination::update_failed(&mut conn, server.nid, now, now + 1).await;
+        failed.unwrap();
+    }
+    pruner.round().await.unwrap();
+
+    assert_eq!(waiting(&mut conn).await, [0, 0, 1]);
+    let heard = destination::update_heard(&mut conn, names[1], now).await;
+    assert!(heard.unwrap().is_some());
+    let appended = outbox::append(&mut conn, &addressed, bounds, now).await;
+    appended.unwrap();
+    assert_eq!(waiting(&mut conn).await, [0, 1, 1]);
+    // It is to be tried again.
+    let appended = outbox::append(&mut conn, &addressed, bounds, now + 1).await;
+    appended.unwrap();
+    assert_eq!(waiting(&mut conn).await, [1, 1, 1]);
 }
