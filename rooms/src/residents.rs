@@ -10,7 +10,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
-use crate::peers::Alone;
+use crate::{PartialInvite, peers::Alone};
 
 /// A membership that another server helps a user of ours to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,14 @@ pub trait Residents: Debug + Send + Sync {
     /// Hands over a signed leave (`send_leave`, v2 with v1 to fall back on).
     fn send_leave<'a>(&'a self, server: &'a ServerName, leave: Submission<'a>) -> Answer<'a, ()>;
 
+    /// Asks the server of who sent an invite to an address to make a proper one of it
+    /// (`exchange_third_party_invite`).
+    fn exchange_invite<'a>(
+        &'a self,
+        server: &'a ServerName,
+        invite: &'a PartialInvite,
+    ) -> Answer<'a, ()>;
+
     /// Asks the server of an invited user to sign the invite (`invite`, v2 with v1 to fall back on).
     fn invite<'a>(
         &'a self,
@@ -174,6 +182,10 @@ impl Residents for Alone {
     }
 
     fn send_leave<'a>(&'a self, _: &'a ServerName, _: Submission<'a>) -> Answer<'a, ()> {
+        Box::pin(async { Err(ResidentError::Unreachable) })
+    }
+
+    fn exchange_invite<'a>(&'a self, _: &'a ServerName, _: &'a PartialInvite) -> Answer<'a, ()> {
         Box::pin(async { Err(ResidentError::Unreachable) })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -98,7 +98,7 @@ async fn a_server_that_can_wait_is_told_only_of_the_heroes(pool: PgPool) {
         super::chat::encode(&room),
         super::chat::encode(&join)
     );
-    let (status, answer) = peer.send(&server, http::Method::PUT, &uri, event).await;
+    let (status, answer) = peer.send(&server, Method::PUT, &uri, event).await;
 
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(answer["members_omitted"], true);
@@ -131,4 +131,32 @@ async fn a_query_of_an_unknown_type_is_not_recognised(pool: PgPool) {
 
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(body["errcode"], "M_UNRECOGNIZED");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn an_identity_server_tells_of_users_of_ours(pool: PgPool) {
+    let server = TestServer::new(pool.clone()).await;
+    let alice = server.register("alice").await;
+    let bind = async |user_id: &str, sender: &str| {
+        let invite = json!({
+            "medium": "email", "address": "alice@example.com", "mxid": user_id, "room_id": "!tea:example.org",
+            "sender": sender, "signed": { "mxid": user_id, "token": "cup", "signatures": {} },
+        });
+        let body = json!({
+            "medium": "email", "address": "alice@example.com", "mxid": user_id, "invites": [invite],
+        });
+        let path = "/_matrix/federation/v1/3pid/onbind";
+        server.send(Method::PUT, path, None, body).await
+    };
+
+    // That there is no such room is not for the identity server to see to.
+    assert_eq!(
+        bind(&alice.id, "@bob:example.org").await,
+        (StatusCode::OK, json!({}))
+    );
+    let (status, body) = bind("@carol:other.example", "@bob:example.org").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(body["errcode"], "M_INVALID_PARAM");
+    let (status, _) = bind("@nobody:example.org", "@bob:example.org").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
 }

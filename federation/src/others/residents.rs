@@ -1,23 +1,30 @@
 //! The handshakes by which users come into rooms of other servers and leave them.
 
-use hearth_rooms::residents::{
-    Answer, Handshake, Invitation, JoinAnswer, ResidentError, Residents, Submission, Template,
-    TemplateRequest,
+use hearth_rooms::{
+    PartialInvite,
+    residents::{
+        Answer, Handshake, Invitation, JoinAnswer, ResidentError, Residents, Submission, Template,
+        TemplateRequest,
+    },
 };
 use ruma::{
     OwnedServerName, ServerName,
     api::{
         error::ErrorKind,
-        federation::membership::{
-            RawStrippedState, create_invite::v2 as create_invite,
-            create_join_event::v2 as create_join, create_knock_event::v1 as create_knock,
-            create_leave_event::v2 as create_leave, prepare_join_event::v1 as prepare_join,
-            prepare_knock_event::v1 as prepare_knock, prepare_leave_event::v1 as prepare_leave,
+        federation::{
+            membership::{
+                RawStrippedState, create_invite::v2 as create_invite,
+                create_join_event::v2 as create_join, create_knock_event::v1 as create_knock,
+                create_leave_event::v2 as create_leave, prepare_join_event::v1 as prepare_join,
+                prepare_knock_event::v1 as prepare_knock, prepare_leave_event::v1 as prepare_leave,
+            },
+            thirdparty::exchange_invite::v1 as exchange_invite,
         },
     },
+    serde::Raw,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::Others;
 use crate::{
@@ -126,6 +133,24 @@ impl Residents for Others {
         })
     }
 
+    fn exchange_invite<'a>(
+        &'a self,
+        server: &'a ServerName,
+        invite: &'a PartialInvite,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let content = to_raw_value(&invite.content).map_err(|_| ResidentError::Unreachable)?;
+            let request = exchange_invite::Request::new(
+                invite.room_id.clone(),
+                invite.sender.clone(),
+                invite.state_key.clone(),
+                Raw::from_json(content),
+            );
+            self.client.send(server, request, Bounds::SMALL).await?;
+            Ok(())
+        })
+    }
+
     fn invite<'a>(
         &'a self,
         server: &'a ServerName,
@@ -148,7 +173,7 @@ impl Residents for Others {
 
 /// State that tells what room it is: whole events, or stripped ones from servers of before.
 fn raw(state: &RawStrippedState) -> Box<RawValue> {
-    serde_json::value::to_raw_value(state).expect("raw JSON serializes")
+    to_raw_value(state).expect("raw JSON serializes")
 }
 
 impl From<RequestError> for ResidentError {

@@ -374,7 +374,11 @@ async fn nothing_waits_for_a_server_that_is_gone_for_good(pool: PgPool) {
     let names: Vec<&ruma::ServerName> = names.iter().map(AsRef::as_ref).collect();
     let mut conn = pool.acquire().await.unwrap();
     let mut servers = destination::upsert(&mut conn, &names).await.unwrap();
-    servers.sort_by_key(|server| names.iter().position(|name| name.as_str() == server.server_name));
+    servers.sort_by_key(|server| {
+        names
+            .iter()
+            .position(|name| name.as_str() == server.server_name)
+    });
     let bounds = outbox::Bounds {
         healthy: 1_000,
         failing: 10,

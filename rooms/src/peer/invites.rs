@@ -106,7 +106,7 @@ impl Rooms {
     }
 
     /// Whether the invited user exists and has not gone for good.
-    async fn check_account(&self, user: &UserId) -> Result<(), PeerError> {
+    pub(super) async fn check_account(&self, user: &UserId) -> Result<(), PeerError> {
         let nid = self.interner().find_user(user).await?;
         let mut conn = self.pool().acquire().await?;
         let row = match nid {

@@ -1,7 +1,7 @@
 //! Invites by e-mail address that found their user.
 //!
-//! Server-Server API, "Third-party invites": the server of the user who is bound to the address now asks us, whose user
-//! sent the invite, to make a proper one of it.
+//! Server-Server API, "Third-party invites": the server of the user who is bound to the address now asks the one whose user
+//! sent the invite to make a proper one of it. We are either.
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, ServerName, UserId,
@@ -31,7 +31,45 @@ pub struct PartialInvite {
     pub content: CanonicalJsonObject,
 }
 
+/// How many invites of one user are taken on at once.
+const MOST: usize = 10;
+
 impl Rooms {
+    /// Has proper invites made of those that were sent to an address, now that a user of ours is bound to it.
+    ///
+    /// Anybody may say so; whether it is true is for the authorisation rules of each room, which know the keys of the
+    /// identity server.
+    ///
+    /// # Errors
+    ///
+    /// When the user is none of ours. That an invite cannot be had is no error.
+    pub async fn take_bound(
+        &self,
+        user: &UserId,
+        invites: Vec<PartialInvite>,
+    ) -> Result<(), PeerError> {
+        let ours = &self.identity().server_name;
+        if user.server_name() != ours {
+            return Err(PeerError::Invalid("the user is not one of ours".into()));
+        }
+        self.check_account(user).await?;
+        let his = invites.iter().filter(|invite| invite.state_key == user);
+        for invite in his.take(MOST) {
+            let server = invite.sender.server_name();
+            let had = if server == ours {
+                let made = self.exchange_invite(ours, invite.clone()).await;
+                made.map_err(|error| error.to_string())
+            } else {
+                let asked = self.residents().exchange_invite(server, invite).await;
+                asked.map_err(|error| error.to_string())
+            };
+            if let Err(error) = had {
+                tracing::info!(room_id = %invite.room_id, error, "an invite to an address could not be had");
+            }
+        }
+        Ok(())
+    }
+
     /// Invites the user who turned out to be meant by an invite that a user of ours sent to an address.
     ///
     /// Whether the identity server's signature is good is for the authorisation rules.

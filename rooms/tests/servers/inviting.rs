@@ -2,16 +2,20 @@
 
 use std::slice::from_ref;
 
-use hearth_rooms::{MembershipError, Preset, Verdict};
+use hearth_core::signing::ServerKey;
+use hearth_rooms::{Draft, Member, MembershipError, PartialInvite, Preset, Verdict};
 use hearth_store::MIGRATOR;
-use ruma::{CanonicalJsonObject, OwnedRoomId, RoomVersionId, signatures::hash_and_sign_event};
-use serde_json::{Value, value::to_raw_value};
+use ruma::{
+    CanonicalJsonObject, OwnedRoomId, RoomVersionId, UserId,
+    signatures::{hash_and_sign_event, sign_json},
+};
+use serde_json::{Value, json, value::to_raw_value};
 use sqlx::PgPool;
 
 use crate::server::Server;
 
 /// What the invited user is told of the room.
-async fn told(server: &Server, room_id: &OwnedRoomId, user: &hearth_rooms::Member) -> Vec<Value> {
+async fn told(server: &Server, room_id: &OwnedRoomId, user: &Member) -> Vec<Value> {
     let row = server.row(room_id, user).await.unwrap();
     serde_json::from_str(&row.stripped.unwrap()).unwrap()
 }
@@ -172,6 +176,68 @@ async fn an_invite_back_to_a_room_that_was_left_leads_into_it(pool: PgPool) {
 
     assert_eq!(here.membership(&tea, &ann).await, "join");
     assert_eq!(here.state(&tea).await, there.state(&tea).await);
+    here.end().await;
+    there.end().await;
+}
+
+/// What an identity server says: that `user` is who was meant by the invite with the token `cup`.
+fn bound(
+    room: &OwnedRoomId,
+    sender: &UserId,
+    user: &Member,
+    identity: &ServerKey,
+) -> PartialInvite {
+    let signed = json!({ "mxid": user.user_id, "token": "cup" });
+    let mut signed: CanonicalJsonObject = serde_json::from_value(signed).unwrap();
+    sign_json("identity.org", identity, &mut signed).unwrap();
+    let content = json!({
+        "membership": "invite",
+        "third_party_invite": { "display_name": "Ann", "signed": signed },
+    });
+    PartialInvite {
+        kind: "m.room.member".into(),
+        room_id: room.clone(),
+        sender: sender.to_owned(),
+        state_key: user.user_id.clone(),
+        content: serde_json::from_value(content).unwrap(),
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_invite_to_an_address_becomes_one_of_who_is_bound_to_it(pool: PgPool) {
+    let [here, there] = Server::start_all(pool, ["here.org", "there.org"]).await;
+    let (ann, bob) = (here.user("ann").await, there.user("bob").await);
+    let tea = there
+        .create(&bob, RoomVersionId::V12, Preset::Private, vec![])
+        .await;
+    let (identity, liar) = (
+        ServerKey::from_seed(&[5; 32]),
+        ServerKey::from_seed(&[6; 32]),
+    );
+    let invite = json!({
+        "display_name": "A...", "key_validity_url": "https://identity.org/valid",
+        "public_key": identity.public(), "public_keys": [{ "public_key": identity.public() }],
+    });
+    let invite = serde_json::from_value(invite).unwrap();
+    let room = there.room(&tea).await;
+    let draft = Draft::state("m.room.third_party_invite", "cup", invite);
+    let sending = there.rooms.send(&room, &bob.user_id, draft);
+    sending.await.unwrap();
+
+    let lie = bound(&tea, &bob.user_id, &ann, &liar);
+    here.rooms
+        .take_bound(&ann.user_id, vec![lie])
+        .await
+        .unwrap();
+    assert_eq!(here.membership(&tea, &ann).await, "");
+    let truth = bound(&tea, &bob.user_id, &ann, &identity);
+    here.rooms
+        .take_bound(&ann.user_id, vec![truth])
+        .await
+        .unwrap();
+
+    assert_eq!(here.membership(&tea, &ann).await, "invite");
+    assert_eq!(there.in_state(&tea, &ann).await, "invite");
     here.end().await;
     there.end().await;
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use hearth_rooms::{
-    Members, PeerError, RoomEvent, Rooms, SendError,
+    Members, PartialInvite, PeerError, RoomEvent, Rooms, SendError,
     peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds},
     residents::{
         Answer, Invitation, JoinAnswer, ResidentError, Residents, Submission, Template,
@@ -174,6 +174,18 @@ impl Residents for Wire {
                 .accept_leave(&self.own, leave)
                 .await
                 .map_err(|error| refused(&error))
+        })
+    }
+
+    fn exchange_invite<'a>(
+        &'a self,
+        server: &'a ServerName,
+        invite: &'a PartialInvite,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let rooms = self.resident(server)?;
+            let made = rooms.exchange_invite(&self.own, invite.clone()).await;
+            made.map_err(|error| refused(&error))
         })
     }
 
