@@ -131,7 +131,7 @@ pub trait Residents: Debug + Send + Sync {
         request: TemplateRequest<'a>,
     ) -> Answer<'a, Template>;
 
-    /// Hands over a signed join (`send_join`, v2 with v1 to fall back on).
+    /// Hands over a signed join (`send_join`).
     fn send_join<'a>(
         &'a self,
         server: &'a ServerName,
@@ -145,7 +145,7 @@ pub trait Residents: Debug + Send + Sync {
         knock: Submission<'a>,
     ) -> Answer<'a, Vec<Box<RawValue>>>;
 
-    /// Hands over a signed leave (`send_leave`, v2 with v1 to fall back on).
+    /// Hands over a signed leave (`send_leave`).
     fn send_leave<'a>(&'a self, server: &'a ServerName, leave: Submission<'a>) -> Answer<'a, ()>;
 
     /// Asks the server of who sent an invite to an address to make a proper one of it
@@ -156,7 +156,7 @@ pub trait Residents: Debug + Send + Sync {
         invite: &'a PartialInvite,
     ) -> Answer<'a, ()>;
 
-    /// Asks the server of an invited user to sign the invite (`invite`, v2 with v1 to fall back on).
+    /// Asks the server of an invited user to sign the invite (`invite`).
     fn invite<'a>(
         &'a self,
         server: &'a ServerName,
