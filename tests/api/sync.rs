@@ -181,6 +181,26 @@ async fn invites_knocks_and_what_became_of_them(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn an_invite_to_a_room_that_all_have_left_is_turned_down(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let body = json!({ "preset": "private_chat", "invite": [bob.id] });
+    let room = server.room(&alice, body).await;
+    let invited = server.sync_with(&bob, "").await;
+    assert!(invited["rooms"]["invite"].get(&room).is_some());
+    server.depart(&alice, &room).await;
+
+    server.depart(&bob, &room).await;
+
+    let left = server.sync_since(&bob, &invited).await;
+    assert!(left["rooms"].get("invite").is_none(), "{left}");
+    let events = &left["rooms"]["leave"][&room]["timeline"]["events"];
+    assert_eq!(events[0]["state_key"], bob.id);
+    assert_eq!(events[0]["content"]["membership"], "leave");
+    assert!(events.get(1).is_none());
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn who_is_thrown_out_sees_it_and_nothing_later(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
