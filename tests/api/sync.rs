@@ -185,12 +185,12 @@ async fn an_invite_to_a_room_that_all_have_left_is_turned_down(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let body = json!({ "preset": "private_chat", "invite": [bob.id] });
-    let room = server.room(&alice, body).await;
+    let room = server.create_room(&alice, body).await;
     let invited = server.sync_with(&bob, "").await;
     assert!(invited["rooms"]["invite"].get(&room).is_some());
-    server.depart(&alice, &room).await;
+    server.leave(&alice, &room).await;
 
-    server.depart(&bob, &room).await;
+    server.leave(&bob, &room).await;
 
     let left = server.sync_since(&bob, &invited).await;
     assert!(left["rooms"].get("invite").is_none(), "{left}");
