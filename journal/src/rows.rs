@@ -246,15 +246,16 @@ impl<'a> Rows<'a> {
             rooms: &changed,
         };
         append::insert(conn, rows).await?;
+        // Before what has arrived is struck off: a target may come right after its redaction.
+        if !self.pending.0.is_empty() {
+            pending_redaction::insert(conn, &self.pending.0, &self.pending.1).await?;
+        }
         self.insert_received(conn).await?;
         if !self.relations.is_empty() {
             relation::insert(conn, &self.relations).await?;
         }
         if !self.redacted.0.is_empty() {
             event::update_redacted_by(conn, &self.redacted.0, &self.redacted.1).await?;
-        }
-        if !self.pending.0.is_empty() {
-            pending_redaction::insert(conn, &self.pending.0, &self.pending.1).await?;
         }
         if !self.snapshots.is_empty() {
             snapshot::insert(conn, &self.snapshots).await?;

@@ -34,6 +34,7 @@ use crate::{
 
 const MEMBERS: usize = 5_000;
 const EVENTS: usize = 500;
+const TRANSACTION: usize = 50;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -69,21 +70,28 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .set(&room, "org.example.note", &number.to_string(), content)
             .await;
     }
-    let healing = Instant::now();
-    let mut last = healing;
+    let mut events = Vec::new();
     for number in 0..EVENTS {
         let key = number.to_string();
         let content = json!({ "theirs": number });
         let event = theirs.state(&bob, ("org.example.note", &key), &content);
         let event = event.sign(&peer);
         theirs = theirs.after(&event).later(1);
-        last = Instant::now();
-        engine.status(&room, &event).await;
+        events.push(event);
     }
-    let (all, one) = (healing.elapsed(), last.elapsed());
+    let (last, events) = events.split_last().expect("there are some");
+    let events: Vec<_> = events.iter().collect();
+    let healing = Instant::now();
+    for transaction in events.chunks(TRANSACTION) {
+        engine.receive_all(&room, transaction).await;
+    }
+    let all = healing.elapsed();
+    let resolving = Instant::now();
+    engine.status(&room, last).await;
+    let one = resolving.elapsed();
     let state = engine.state(&room).await.len();
     println!("{state} entries of state, {EVENTS} keys in conflict");
-    println!("all {EVENTS} events of the other branch: {all:?}");
-    println!("the last one, with the whole conflict: {one:?}");
+    println!("the other branch, {TRANSACTION} events at a time: {all:?}");
+    println!("its last event, with the whole conflict: {one:?}");
     Ok(())
 }

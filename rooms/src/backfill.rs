@@ -4,7 +4,11 @@
 //! history here has a gap asks other servers in the room for what is there. Their answers are checked like everything else,
 //! but for the present state, which says nothing of the past; they get their place before what is there already.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use hearth_core::token::PageToken;
 use hearth_store::{missing_previous, timeline as timeline_table};
@@ -20,9 +24,11 @@ use crate::{
     event::RoomEvent,
     gaps::{Budget, oldest_first, reachable},
     incoming::Verified,
-    receipt::Ancestry,
+    policy::Recommendation,
+    receipt::{Ancestry, Origin, Proposal},
     receive::ReceiveError,
     room::Room,
+    series::Series,
     timeline::{Page, PageRequest, Walk},
 };
 
@@ -248,7 +254,8 @@ impl Rooms {
             return Ok(Past::Known);
         }
         let ancestry = self.ancestry(room, server, &event, budget).await?;
-        self.complete_authorities(room, server, &event).await?;
+        self.complete_authorities(room, server, (&event, &HashSet::new()))
+            .await?;
         Ok(self.write_past(room, event, ancestry, order).await?)
     }
 
@@ -259,7 +266,17 @@ impl Rooms {
         ancestry: Ancestry,
         order: i64,
     ) -> Result<Past, SendError> {
-        let candidate = self.judge_past(room, event, ancestry).await?;
+        let facts = self.facts(room, &[&event]).await?;
+        // Nobody is asked whether an event of the past should be in the room.
+        let proposal = Proposal {
+            event,
+            ancestry,
+            origin: Origin::Past,
+            recommendation: Recommendation::Included,
+        };
+        let candidate = self
+            .judge(room, proposal, &facts, &Series::default())
+            .await?;
         for _ in 0..ATTEMPTS {
             let mut slot = room.head.lock().await;
             let head = self.take_head(room, &mut slot).await?;

@@ -86,6 +86,17 @@ impl<'a> Changes<'a> {
         before: Arc<Snapshot>,
         previous: &[EventNid],
     ) -> Result<(), SendError> {
+        self.put_on_head(event, before, previous);
+        self.refresh_state().await
+    }
+
+    /// The same, but the current state stays as it was: it is to be refreshed after the last event.
+    pub(crate) fn put_on_head(
+        &mut self,
+        event: &Arc<RoomEvent>,
+        before: Arc<Snapshot>,
+        previous: &[EventNid],
+    ) {
         self.replace(previous);
         self.write.extremities_new.push(event.nid);
         self.head.extremities.push(Extremity {
@@ -94,7 +105,6 @@ impl<'a> Changes<'a> {
             depth: event.pdu.depth,
             after: After::of(event, before),
         });
-        self.refresh_state().await
     }
 
     /// Takes extremities off the head that have a successor now. The room's row is told of all of them: another process

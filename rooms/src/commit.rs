@@ -161,10 +161,10 @@ impl Rooms {
             slot.head = Some(head);
         }
         let generation = slot.generation;
-        if let (Some(event), Some(current)) = (committed.made.last(), &committed.current) {
-            room.expect(event.nid, current.clone());
-        }
         let places = places(&write);
+        if let (Some(event), Some(current)) = (places.last(), &committed.current) {
+            room.expect(*event, current.clone());
+        }
         let pending = self.journal().submit(write);
         let outcome = if alone {
             let outcome = pending.await;
@@ -227,8 +227,8 @@ impl Rooms {
         committed: Committed,
         places: &[EventNid],
     ) -> Result<Outcome, SendError> {
-        if let Some(event) = committed.made.last() {
-            room.expected(event.nid);
+        if let Some(event) = places.last() {
+            room.expected(*event);
         }
         let error = match outcome {
             Ok(written) => {

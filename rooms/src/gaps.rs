@@ -13,7 +13,6 @@ use crate::{
     Rooms,
     event::RoomEvent,
     incoming::{Incoming, Malformed, Verified},
-    merge::After,
     peers::MissingEvents,
     receipt::Ancestry,
     receive::ReceiveError,
@@ -43,25 +42,30 @@ impl Budget {
         Self { states: STATES }
     }
 
-    fn take_state(&mut self) -> Result<(), ReceiveError> {
+    /// Counts a state that is asked for.
+    pub(crate) fn take_state(&mut self) -> Result<(), ReceiveError> {
         self.states = self.states.checked_sub(1).ok_or(ReceiveError::Missing)?;
         Ok(())
     }
 }
 
 impl Rooms {
-    /// Whether an event comes after one that has no place here.
-    pub(crate) async fn lacks_previous(
+    /// The events right before an event that neither have a place here nor are about to get one.
+    pub(crate) async fn lacked_previous(
         &self,
         room: &Room,
-        event: &Verified,
-    ) -> Result<bool, ReceiveError> {
-        let placed = self.with_place(room, &event.pdu.prev_events).await?;
-        Ok(placed.len() < event.pdu.prev_events.len())
+        (event, coming): (&Verified, &HashSet<OwnedEventId>),
+    ) -> Result<Vec<OwnedEventId>, ReceiveError> {
+        let mut seen = HashSet::new();
+        let mut previous = event.pdu.prev_events.clone();
+        previous.retain(|id| !coming.contains(id) && seen.insert(id.clone()));
+        let placed = self.with_place(room, &previous).await?;
+        previous.retain(|id| !placed.contains_key(id));
+        Ok(previous)
     }
 
     /// Those of the events that have a place here.
-    async fn with_place(
+    pub(crate) async fn with_place(
         &self,
         room: &Room,
         ids: &[OwnedEventId],
@@ -110,7 +114,6 @@ impl Rooms {
                 limit: ASKED,
                 min_depth: 0,
             };
-            // A server that does not answer may answer another question.
             let Ok(told) = self.peers().missing_events(origin, &wanted).await else {
                 break;
             };
@@ -176,7 +179,7 @@ impl Rooms {
         Ok(ids)
     }
 
-    /// The events before an event, and the states after them.
+    /// The events before an event, and the states after them; where they are not here, `origin` is asked for the state.
     pub(crate) async fn ancestry(
         &self,
         room: &Room,
@@ -184,28 +187,14 @@ impl Rooms {
         event: &Verified,
         budget: &mut Budget,
     ) -> Result<Ancestry, ReceiveError> {
-        let placed = self.with_place(room, &event.pdu.prev_events).await?;
-        let befores = placed.values().filter_map(|event| event.snapshot);
-        let befores = self.snapshots().map(befores.collect::<Vec<_>>()).await?;
-        let mut states = Vec::new();
-        for event in placed.values() {
-            let before = event.snapshot.and_then(|nid| befores.get(&nid));
-            let before = before.ok_or(sqlx::Error::RowNotFound)?;
-            states.push(After::of(event, Arc::clone(before)));
+        let mut ancestry = self.ancestry_here(room, &event.pdu.prev_events).await?;
+        for id in self.lacked_previous(room, (event, &HashSet::new())).await? {
+            budget.take_state()?;
+            let state = self.told_state(room, origin, &id).await?;
+            ancestry.states.push(state);
+            ancestry.gaps.push(id);
         }
-        let mut gaps = Vec::new();
-        for id in &event.pdu.prev_events {
-            if !placed.contains_key(id) && !gaps.contains(id) {
-                budget.take_state()?;
-                states.push(self.told_state(room, origin, id).await?);
-                gaps.push(id.clone());
-            }
-        }
-        Ok(Ancestry {
-            previous: placed.values().map(|event| event.nid).collect(),
-            gaps,
-            states,
-        })
+        Ok(ancestry)
     }
 
     /// Reads events of a room and checks their signatures; what is no good, or too much, is left out.

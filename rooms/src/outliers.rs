@@ -107,7 +107,7 @@ impl Rooms {
     }
 
     /// The numbers of the senders and state keys of events.
-    async fn names_of(&self, events: &[&Verified]) -> sqlx::Result<Numbers> {
+    pub(crate) async fn names_of(&self, events: &[&Verified]) -> sqlx::Result<Numbers> {
         let senders: Vec<&UserId> = events.iter().map(|event| &*event.pdu.sender).collect();
         let senders = self.interner().users(&senders).await?;
         let pairs: HashSet<(String, String)> = events
@@ -157,13 +157,15 @@ impl Rooms {
 }
 
 /// Numbers of what events name.
-struct Numbers {
-    senders: HashMap<OwnedUserId, UserNid>,
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    pub(crate) senders: HashMap<OwnedUserId, UserNid>,
     state_keys: HashMap<(String, String), StateKeyNid>,
 }
 
 impl Numbers {
-    fn state_key(&self, kind: String, key: Option<String>) -> Option<StateKeyNid> {
+    /// The number of a state key; messages have none.
+    pub(crate) fn state_key(&self, kind: String, key: Option<String>) -> Option<StateKeyNid> {
         self.state_keys.get(&(kind, key?)).copied()
     }
 }

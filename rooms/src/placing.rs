@@ -15,6 +15,7 @@ use crate::{
     merge::After,
     policy::Recommendation,
     receipt::{Candidate, Origin},
+    series::Series,
     snapshot::Snapshot,
 };
 
@@ -55,22 +56,36 @@ impl Changes<'_> {
         }
     }
 
-    /// Compares a received event with the current state and puts it where it belongs.
-    pub(crate) async fn receive(&mut self, candidate: &Candidate) -> Result<Status, SendError> {
+    /// Receives an event that goes into a write of its own.
+    pub(crate) async fn receive_alone(
+        &mut self,
+        candidate: &Candidate,
+    ) -> Result<Status, SendError> {
+        let mut series = Series::on(&self.head);
+        let status = self.receive(candidate, &mut series).await?;
+        self.refresh_state().await?;
+        Ok(status)
+    }
+
+    /// Compares a received event with the current state and puts it where it belongs. The current state is to be made
+    /// after the last one.
+    pub(crate) async fn receive(
+        &mut self,
+        candidate: &Candidate,
+        series: &mut Series,
+    ) -> Result<Status, SendError> {
         let before = self.state_before(candidate).await?;
-        let status = self.status(candidate, &before).await?;
+        let status = self.status(candidate, &before, series).await?;
         self.insist(candidate, status)?;
         let event = self
             .add_received(candidate, &before, (status, Placement::Live))
             .await?;
+        series.add(Arc::clone(&event), Arc::clone(&before));
         if status == Status::Accepted {
             let previous = &candidate.ancestry.previous;
             match candidate.child {
-                Child::None => self.advance(&event, before, previous).await?,
-                Child::Known => {
-                    self.replace(previous);
-                    self.refresh_state().await?;
-                }
+                Child::None => self.put_on_head(&event, before, previous),
+                Child::Known => self.replace(previous),
             }
         }
         Ok(status)
@@ -137,6 +152,7 @@ impl Changes<'_> {
         &self,
         candidate: &Candidate,
         before: &Arc<Snapshot>,
+        series: &mut Series,
     ) -> Result<Status, SendError> {
         if candidate.verdict.is_err() {
             return Ok(Status::Rejected);
@@ -144,7 +160,6 @@ impl Changes<'_> {
         if candidate.recommendation == Recommendation::NotIncluded {
             return Ok(Status::SoftFailed);
         }
-        let mut current = self.head.snapshot.map.clone();
         if !candidate.ancestry.gaps.is_empty() {
             let extremities = self.head.extremities.iter();
             let mut states: Vec<After> = extremities.map(|e| e.after.clone()).collect();
@@ -152,13 +167,14 @@ impl Changes<'_> {
                 before: Arc::clone(before),
                 own: None,
             });
-            current = self.rooms.merge(self.room, &states).await?.map;
+            series.current = self.rooms.merge(self.room, &states).await?.map;
         }
-        if before.holds(&current) {
+        let current = &series.current;
+        if before.holds(current) {
             return Ok(Status::Accepted);
         }
         let pdu = &candidate.pdu;
-        let allowed = self.rooms.allows(self.room, pdu, &current).await?;
+        let allowed = self.rooms.allows(self.room, pdu, current).await?;
         Ok(match allowed {
             Ok(()) => Status::Accepted,
             Err(reason) => {

@@ -4,8 +4,7 @@
 
 use hearth_core::{EventNid, Pdu, StateKeyNid, UserNid};
 use hearth_store::{
-    missing_previous::{self, Child},
-    pending_redaction,
+    missing_previous::Child,
     write::{Redacts, Source, Status, TransactionRow},
 };
 use ruma::{OwnedEventId, events::TimelineEventType};
@@ -21,6 +20,7 @@ use crate::{
     outliers::auth_nids,
     policy::Recommendation,
     room::Room,
+    series::{Facts, Series},
     snapshot::Snapshot,
 };
 
@@ -78,8 +78,16 @@ pub(crate) struct Candidate {
     pub(crate) redaction: Option<EventNid>,
 }
 
+/// An event that is to be judged.
+pub(crate) struct Proposal {
+    pub(crate) event: Verified,
+    pub(crate) ancestry: Ancestry,
+    pub(crate) origin: Origin,
+    pub(crate) recommendation: Recommendation,
+}
+
 impl Rooms {
-    /// Judges an event whose ancestors are known, and stores it.
+    /// Judges an event of ours whose ancestors are known, and stores it. Its policy server was asked.
     pub(crate) async fn place(
         &self,
         room: &Room,
@@ -87,7 +95,16 @@ impl Rooms {
         ancestry: Ancestry,
         origin: Origin,
     ) -> Result<Placed, SendError> {
-        let candidate = self.judge(room, event, ancestry, origin).await?;
+        let facts = self.facts(room, &[&event]).await?;
+        let proposal = Proposal {
+            event,
+            ancestry,
+            origin,
+            recommendation: Recommendation::Included,
+        };
+        let candidate = self
+            .judge(room, proposal, &facts, &Series::default())
+            .await?;
         for attempt in 1..=ATTEMPTS {
             let (outcome, status) = if attempt < LOSSES {
                 self.try_place(room, &candidate).await?
@@ -116,7 +133,7 @@ impl Rooms {
         let mut slot = room.head.lock().await;
         let head = self.take_head(room, &mut slot).await?;
         let mut changes = Changes::new(self, room, head.clone());
-        let status = match changes.receive(candidate).await {
+        let status = match changes.receive_alone(candidate).await {
             Ok(status) => status,
             Err(error) => {
                 self.abandon(&changes.made).await;
@@ -136,7 +153,7 @@ impl Rooms {
         let mut slot = room.head.lock().await;
         let (lock, head) = self.lock_head(room, &mut slot).await?;
         let mut changes = Changes::new(self, room, head);
-        let status = match changes.receive(candidate).await {
+        let status = match changes.receive_alone(candidate).await {
             Ok(status) => status,
             Err(error) => {
                 self.abandon(&changes.made).await;
@@ -148,65 +165,45 @@ impl Rooms {
         Ok((outcome, status))
     }
 
-    /// Finds out all about an event of the past: nobody is asked whether it should be in the room.
-    pub(crate) async fn judge_past(
-        &self,
-        room: &Room,
-        event: Verified,
-        ancestry: Ancestry,
-    ) -> Result<Candidate, SendError> {
-        self.judge(room, event, ancestry, Origin::Past).await
-    }
-
     /// Finds out all about an event that does not depend on the current state.
-    async fn judge(
+    pub(crate) async fn judge(
         &self,
         room: &Room,
-        event: Verified,
-        ancestry: Ancestry,
-        origin: Origin,
+        proposal: Proposal,
+        facts: &Facts,
+        series: &Series,
     ) -> Result<Candidate, SendError> {
-        let authorities = event.authorities(&room.rules);
-        let authorities: Vec<_> = authorities.iter().map(AsRef::as_ref).collect();
-        let cited = self.by_id(&authorities).await?;
+        let Proposal {
+            event,
+            ancestry,
+            origin,
+            recommendation,
+        } = proposal;
+        let cited = self.among(series, &event.authorities(&room.rules)).await?;
         let before = self.merge(room, &ancestry.states).await?;
-        let mut verdict = check_cited(&room.rules.authorization, &event.pdu, &cited);
-        if verdict.is_ok() {
-            verdict = self.allows(room, &event.pdu, &before.map).await?;
-        }
-        let (recommendation, event) = match (&verdict, &origin) {
-            (Ok(()), Origin::Peer) => self.recommend(room, event).await?,
-            // Whose event is ours has asked.
-            (Ok(()), Origin::Past | Origin::Own { .. }) | (Err(_), _) => {
-                (Recommendation::Included, event)
-            }
-        };
         let pdu = event.pdu;
+        let mut verdict = check_cited(&room.rules.authorization, &pdu, &cited);
+        if verdict.is_ok() {
+            verdict = self.allows(room, &pdu, &before.map).await?;
+        }
         if let Err(reason) = &verdict {
             tracing::debug!(event_id = %pdu.event_id, room_id = %room.id, "an event was rejected: {reason}");
         }
-        let nids = self.events().nids(&[&pdu.event_id]).await?;
-        let mut conn = self.pool().acquire().await?;
-        let child =
-            missing_previous::find_child(&mut conn, room.nid, pdu.event_id.as_str()).await?;
-        drop(conn);
-        let kind = pdu.kind.to_string();
-        let state_key = match &pdu.state_key {
-            Some(key) => Some(self.interner().state_key(&kind, key).await?),
-            None => None,
-        };
+        let sender = facts.numbers.senders.get(&pdu.sender).copied();
         Ok(Candidate {
-            sender: self.interner().user(&pdu.sender).await?,
-            state_key,
+            sender: sender.ok_or(sqlx::Error::RowNotFound)?,
+            state_key: facts
+                .numbers
+                .state_key(pdu.kind.to_string(), pdu.state_key.clone()),
             auth: auth_nids(pdu.auth_events.iter().filter_map(|id| cited.get(id))),
-            redacts: self.redacts(room, &pdu, &before).await?,
-            redaction: self.early_redaction(room, &pdu).await?,
-            outlier: nids.get(&pdu.event_id).copied(),
+            redacts: self.redacts(room, &pdu, (&before, series)).await?,
+            redaction: self.early_redaction(room, &pdu, (facts, series)).await?,
+            outlier: facts.outlier(&pdu.event_id),
+            child: facts.child(&pdu.event_id),
             ancestry,
             origin,
             verdict,
             recommendation,
-            child,
             pdu,
         })
     }
@@ -216,12 +213,13 @@ impl Rooms {
         &self,
         room: &Room,
         pdu: &Pdu,
-        before: &Merged,
+        (before, series): (&Merged, &Series),
     ) -> Result<Option<Redacts>, SendError> {
         let (TimelineEventType::RoomRedaction, Some(target)) = (&pdu.kind, &pdu.redacts) else {
             return Ok(None);
         };
-        let Some(target) = self.by_id(&[target]).await?.remove(target) else {
+        let found = self.among(series, std::slice::from_ref(target)).await?;
+        let Some(target) = found.get(target) else {
             return Ok(Some(Redacts::Unknown(target.to_string())));
         };
         let state = Snapshot::unstored(before.map.clone());
@@ -231,22 +229,28 @@ impl Rooms {
     }
 
     /// The redaction that came before its target.
-    async fn early_redaction(&self, room: &Room, pdu: &Pdu) -> Result<Option<EventNid>, SendError> {
-        let mut conn = self.pool().acquire().await?;
-        let waiting = pending_redaction::list(&mut conn, &[pdu.event_id.as_str()]).await?;
-        drop(conn);
-        let waiting = self
-            .events()
-            .map(waiting.into_iter().map(|(_, nid)| nid))
-            .await?;
-        for redaction in waiting.into_values() {
-            let Some(before) = redaction.snapshot else {
-                continue;
-            };
-            let state = self.snapshots().get(before).await?;
+    async fn early_redaction(
+        &self,
+        room: &Room,
+        pdu: &Pdu,
+        (facts, series): (&Facts, &Series),
+    ) -> Result<Option<EventNid>, SendError> {
+        let waiting = facts.redactions(&pdu.event_id);
+        let waiting = self.events().map(waiting).await?.into_values();
+        let waiting: Vec<_> = waiting.filter(|event| event.is_accepted()).collect();
+        let befores = waiting.iter().filter_map(|event| event.snapshot);
+        let befores = self.snapshots().map(befores.collect::<Vec<_>>()).await?;
+        let stored = waiting.iter().filter_map(|redaction| {
+            let before = befores.get(&redaction.snapshot?)?;
+            Some((redaction, before))
+        });
+        let made = series.redactions(&pdu.event_id);
+        let all: Vec<_> = stored
+            .chain(made.map(|(event, before)| (event, before)))
+            .collect();
+        for (redaction, before) in all {
             if redaction.room == room.nid
-                && redaction.is_accepted()
-                && self.may_redact(room, &redaction.pdu, pdu, &state).await?
+                && self.may_redact(room, &redaction.pdu, pdu, before).await?
             {
                 return Ok(Some(redaction.nid));
             }

@@ -3,7 +3,7 @@
 //! Server-Server API, "Checks performed on receipt of a PDU". What a peer can make this do is bounded: how many events
 //! are fetched for one, how many states, and how long all of it may take.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use hearth_store::write::Status;
 use ruma::{EventId, OwnedEventId, ServerName, events::TimelineEventType};
@@ -11,11 +11,10 @@ use tokio::time::timeout;
 
 use crate::{
     Rooms,
+    arrivals::{Arrival, Way},
     error::SendError,
     event::RoomEvent,
-    gaps::Budget,
     incoming::{Incoming, Malformed, Verified},
-    receipt::{Origin, Placed},
     room::Room,
 };
 
@@ -95,24 +94,63 @@ impl Rooms {
                 Err(error) => results.push(Some(Err(error))),
             }
         }
-        let mut verified = self.verify(&room.rules, new).await.into_iter();
-        let mut answers = Vec::with_capacity(results.len());
-        for known in results {
-            let answer = match (known, verified.len()) {
-                (Some(answer), _) => answer,
-                (None, 0) => Err(ReceiveError::Missing),
-                (None, _) => match verified.next() {
-                    Some(Ok(event)) => Box::pin(self.take_in_received(room, origin, event)).await,
-                    Some(Err(error)) => Err(error.into()),
-                    None => Err(ReceiveError::Missing),
-                },
-            };
-            answers.push(answer);
-        }
+        let verified = self.verify(&room.rules, new).await;
+        let mut taken = Box::pin(self.take_in_sent(room, origin, verified))
+            .await
+            .into_iter();
+        let answers = results.into_iter().map(|known| {
+            let new = || taken.next().unwrap_or(Err(ReceiveError::Missing));
+            known.unwrap_or_else(new)
+        });
+        let answers = answers.collect();
         if let Err(error) = Box::pin(self.close_branches(room)).await {
             tracing::debug!(room_id = %room.id, error = &error as &dyn std::error::Error, "branches stay open");
         }
         answers
+    }
+
+    /// Takes in events that `origin` sent: those that follow what is here together, each of the others after what it
+    /// comes after.
+    async fn take_in_sent(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        events: Vec<Result<Verified, Malformed>>,
+    ) -> Vec<Result<Received, ReceiveError>> {
+        let mut results = Vec::with_capacity(events.len());
+        let mut together = Together::default();
+        for event in events {
+            let event = match event {
+                Ok(event) if event.pdu.kind == TimelineEventType::RoomCreate => {
+                    // The room that we are in has its own, and that is stored.
+                    Err(Malformed::Format("a room is created once".to_owned()).into())
+                }
+                Ok(event) => Ok(event),
+                Err(error) => Err(error.into()),
+            };
+            let lacked = match &event {
+                Ok(event) => self.lacked_previous(room, (event, &together.ids)).await,
+                Err(_) => Ok(Vec::new()),
+            };
+            match (event, lacked) {
+                (Ok(event), Ok(lacked)) if lacked.is_empty() => {
+                    together.ids.insert(event.pdu.event_id.clone());
+                    together.events.push(event);
+                }
+                (Ok(event), Ok(_)) => {
+                    let earlier = std::mem::take(&mut together).events;
+                    results.extend(self.take_in_together(room, origin, earlier).await);
+                    results.push(self.take_in_with_ancestors(room, origin, event).await);
+                }
+                (Err(error), _) | (Ok(_), Err(error)) => {
+                    let earlier = std::mem::take(&mut together).events;
+                    results.extend(self.take_in_together(room, origin, earlier).await);
+                    results.push(Err(error));
+                }
+            }
+        }
+        results.extend(self.take_in_together(room, origin, together.events).await);
+        results
     }
 
     /// The event if it has its place already.
@@ -132,77 +170,100 @@ impl Rooms {
         Ok(stored.get(event_id).and_then(placed))
     }
 
-    async fn take_in_received(
+    /// Takes in events whose ancestors are here.
+    async fn take_in_together(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+        events: Vec<Verified>,
+    ) -> Vec<Result<Received, ReceiveError>> {
+        let ids: Vec<OwnedEventId> = events.iter().map(|e| e.event_id().to_owned()).collect();
+        let sent = |event| Arrival {
+            event,
+            way: Way::Sent,
+        };
+        let placing = self.place_all(room, origin, events.into_iter().map(sent).collect());
+        let placed = timeout(PATIENCE, placing).await.unwrap_or_default();
+        let mut placed = placed.into_iter();
+        let mut results = Vec::with_capacity(ids.len());
+        for event_id in ids {
+            let outcome = placed.next().unwrap_or(Err(ReceiveError::Missing));
+            results.push(self.received(room, event_id, outcome).await);
+        }
+        results
+    }
+
+    /// Takes in an event after the events before it that are not here and that `origin` has.
+    async fn take_in_with_ancestors(
         &self,
         room: &Room,
         origin: &ServerName,
         event: Verified,
     ) -> Result<Received, ReceiveError> {
-        if event.pdu.kind == TimelineEventType::RoomCreate {
-            // The room that we are in has its own, and that is stored.
-            return Err(Malformed::Format("a room is created once".to_owned()).into());
-        }
         let event_id = event.pdu.event_id.clone();
         let placing = self.place_with_ancestors(room, origin, event);
-        let status = timeout(PATIENCE, placing)
-            .await
-            .map_err(|_| ReceiveError::Missing)??;
-        if let Some(status) = status {
-            return Ok(Received { event_id, status });
-        }
-        let received = self.received_before(room, &event_id).await?;
-        received.ok_or(ReceiveError::Missing)
+        let outcome = timeout(PATIENCE, placing).await;
+        let outcome = outcome.unwrap_or(Err(ReceiveError::Missing));
+        self.received(room, event_id, outcome).await
     }
 
-    /// Places an event after the events before it that are not here and that `origin` has.
     async fn place_with_ancestors(
         &self,
         room: &Room,
         origin: &ServerName,
         event: Verified,
     ) -> Result<Option<Status>, ReceiveError> {
-        let mut budget = Budget::new();
-        if self.lacks_previous(room, &event).await? {
-            // One at a time, so that what several events lack is fetched once.
-            let _alone = room.gaps.lock().await;
-            if self.lacks_previous(room, &event).await? {
-                for ancestor in self.fetch_ancestors(room, origin, &event).await? {
-                    let id = ancestor.pdu.event_id.clone();
-                    let placed = self.place_next(room, origin, ancestor, &mut budget).await;
-                    match placed {
-                        Ok(_) | Err(ReceiveError::Malformed(_) | ReceiveError::Missing) => {
-                            tracing::debug!(event_id = %id, room_id = %room.id, "took in a missing event: {placed:?}");
-                        }
-                        Err(error) => return Err(error),
-                    }
+        // One at a time, so that what several events lack is fetched once.
+        let _alone = room.gaps.lock().await;
+        let lacked = self
+            .lacked_previous(room, (&event, &HashSet::new()))
+            .await?;
+        let mut arrivals = Vec::new();
+        if !lacked.is_empty() {
+            let ancestors = self.fetch_ancestors(room, origin, &event).await?;
+            arrivals.extend(ancestors.into_iter().map(|event| Arrival {
+                event,
+                way: Way::Fetched,
+            }));
+        }
+        arrivals.push(Arrival {
+            event,
+            way: Way::Sent,
+        });
+        let mut outcomes = self.place_all(room, origin, arrivals).await;
+        let own = outcomes.pop().unwrap_or(Err(ReceiveError::Missing));
+        for outcome in outcomes {
+            match outcome {
+                Ok(_) => {}
+                Err(error @ (ReceiveError::Malformed(_) | ReceiveError::Missing)) => {
+                    tracing::debug!(room_id = %room.id, "a missing event was not taken in: {error}");
                 }
-                if self.lacks_previous(room, &event).await? {
-                    // Who sends an event and does not tell what it comes after is not believed about the state there.
-                    return Err(ReceiveError::Missing);
-                }
-                return self.place_next(room, origin, event, &mut budget).await;
+                Err(error) => return Err(error),
             }
         }
-        self.place_next(room, origin, event, &mut budget).await
+        own
     }
 
-    /// Places an event; where events before it are missing still, `origin` is asked for the state there.
-    async fn place_next(
+    /// What became of an event; one that was known before has the status that it had.
+    async fn received(
         &self,
         room: &Room,
-        origin: &ServerName,
-        event: Verified,
-        budget: &mut Budget,
-    ) -> Result<Option<Status>, ReceiveError> {
-        // A state that is asked for brings along what authorises the event.
-        let ancestry = self.ancestry(room, origin, &event, budget).await?;
-        self.complete_authorities(room, origin, &event).await?;
-        let placed = self.place(room, event, ancestry, Origin::Peer).await?;
-        Ok(match placed {
-            Placed::New(status) => Some(status),
-            Placed::Known(_) => None,
-        })
+        event_id: OwnedEventId,
+        outcome: Result<Option<Status>, ReceiveError>,
+    ) -> Result<Received, ReceiveError> {
+        if let Some(status) = outcome? {
+            return Ok(Received { event_id, status });
+        }
+        let received = self.received_before(room, &event_id).await?;
+        received.ok_or(ReceiveError::Missing)
     }
+}
+
+/// Events that follow what is here or each other.
+#[derive(Default)]
+struct Together {
+    events: Vec<Verified>,
+    ids: HashSet<OwnedEventId>,
 }
 
 /// What was received, if the event has its place.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::{StreamExt as _, stream};
 use hearth_core::{EventNid, StateKeyNid};
 use hearth_store::{event as event_table, write::Status};
-use ruma::{EventId, ServerName};
+use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -178,14 +178,15 @@ impl Rooms {
         events
     }
 
-    /// Fetches what authorises an event and is not here.
+    /// Fetches what authorises an event and is neither here nor about to come.
     pub(crate) async fn complete_authorities(
         &self,
         room: &Room,
         origin: &ServerName,
-        event: &Verified,
+        (event, coming): (&Verified, &HashSet<OwnedEventId>),
     ) -> Result<(), ReceiveError> {
-        let ids = event.authorities(&room.rules);
+        let mut ids = event.authorities(&room.rules);
+        ids.retain(|id| !coming.contains(id));
         let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
         if self.events().nids(&ids).await?.len() == ids.len() {
             return Ok(());

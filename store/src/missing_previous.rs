@@ -55,23 +55,20 @@ pub async fn delete(conn: &mut PgConnection, event_ids: &[&str]) -> sqlx::Result
     Ok(())
 }
 
-/// Finds out whether an accepted event comes after `event_id`.
-pub async fn find_child(
+/// Lists those of `event_ids` after which an accepted event comes.
+pub async fn list_with_child(
     conn: &mut PgConnection,
     room: RoomNid,
-    event_id: &str,
-) -> sqlx::Result<Child> {
-    let found = sqlx::query_scalar!(
-        r#"SELECT EXISTS (
-               SELECT FROM missing_previous m JOIN event e ON e.nid = m.child_nid
-               WHERE m.event_id = $1 AND m.room_nid = $2 AND e.status = 0
-           ) AS "found!""#,
-        event_id,
+    event_ids: &[&str],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT DISTINCT m.event_id FROM missing_previous m JOIN event e ON e.nid = m.child_nid
+         WHERE m.event_id = ANY($1) AND m.room_nid = $2 AND e.status = 0",
+        event_ids as &[&str],
         room.0,
     )
-    .fetch_one(conn)
-    .await?;
-    Ok(if found { Child::Known } else { Child::None })
+    .fetch_all(conn)
+    .await
 }
 
 /// What is known to come after an event.

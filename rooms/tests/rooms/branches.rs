@@ -168,3 +168,64 @@ async fn branches_that_others_leave_open_are_closed(pool: PgPool) {
     }
     engine.end().await;
 }
+
+/// Two branches of some length: what comes of them does not depend on how many events come at a time.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_branch_that_comes_at_once_ends_like_one_that_comes_event_by_event(pool: PgPool) {
+    let (engine, peer) = scene(&pool).await;
+    let mut ends = Vec::new();
+    for together in [1, 40] {
+        let room = engine.room(RoomVersionId::V12).await;
+        let (bob, carol) = (peer.user("bob"), peer.user("carol"));
+        engine.join(&room, &peer, "bob").await;
+        let levels = json!({ "users": { bob.as_str(): 50 } });
+        engine.set(&room, "m.room.power_levels", "", levels).await;
+        let mut place = peer.on_top(&engine, &room).await;
+        for key in 0..20 {
+            let content = json!({ "ours": key });
+            engine
+                .set(&room, "org.example.note", &key.to_string(), content)
+                .await;
+        }
+        let joined = json!({ "membership": "join" });
+        let join = place.state(&carol, ("m.room.member", carol.as_str()), &joined);
+        let mut events = vec![join.sign(&peer)];
+        place = place.after(&events[0]);
+        for key in 0..40 {
+            let event = match key % 4 {
+                0 => place.message(&carol, "hello"),
+                1 => place.state(&carol, ("org.example.note", "nobody may"), &json!({})),
+                _ => {
+                    let content = json!({ "theirs": key });
+                    place.state(&bob, ("org.example.note", &key.to_string()), &content)
+                }
+            };
+            let event = event.sign(&peer);
+            // What is rejected is no part of the state.
+            place = match key % 4 {
+                1 => place.only_after(&[&event]),
+                _ => place.after(&event),
+            };
+            events.push(event);
+        }
+
+        let mut statuses = Vec::new();
+        for some in events.iter().collect::<Vec<_>>().chunks(together) {
+            statuses.extend(engine.receive_all(&room, some).await);
+        }
+
+        assert_eq!(statuses[2], Status::Rejected);
+        assert_eq!(statuses[1], Status::Accepted);
+        let row = engine.membership(&room, &carol).await;
+        assert_eq!(row.as_deref(), Some("join"));
+        let mut state: Vec<String> = Vec::new();
+        for event in engine.state(&room).await {
+            let key = event.pdu.state_key.clone().unwrap_or_default();
+            state.push(format!("{} {key} {}", event.pdu.kind, event.pdu.content));
+        }
+        state.sort();
+        ends.push((statuses, state, engine.timeline(&room).await.len()));
+    }
+    assert_eq!(ends[0], ends[1]);
+    engine.end().await;
+}

@@ -179,6 +179,23 @@ impl Engine {
             .expect("events are received in time")
     }
 
+    /// Takes in events of one server as one transaction brings them; says what became of each.
+    pub(crate) async fn receive_all(&self, room: &Room, events: &[&Event]) -> Vec<Status> {
+        let Some(first) = events.first() else {
+            return Vec::new();
+        };
+        let incoming = events.iter().map(|event| {
+            let read = Incoming::read(&event.json, &room.id, &room.rules);
+            read.unwrap()
+        });
+        let receiving = self
+            .rooms
+            .receive_all(room, first.server(), incoming.collect());
+        let received = timeout(LIMIT, receiving).await;
+        let received = received.expect("events are received in time").into_iter();
+        received.map(|received| received.unwrap().status).collect()
+    }
+
     /// Takes in an event and says what became of it.
     pub(crate) async fn status(&self, room: &Room, event: &Event) -> Status {
         self.receive(room, event).await.unwrap().status

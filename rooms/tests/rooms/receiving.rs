@@ -263,7 +263,20 @@ async fn redactions_apply_whichever_comes_first(pool: PgPool) {
     engine.status(&room, &redact(&two, &bob).sign(&peer)).await;
     engine.status(&room, &two).await;
 
-    for event in [one, two] {
+    let later = place.clone().later(5);
+    let (three, four) = (
+        later.message(&bob, "three").sign(&peer),
+        later.message(&bob, "four").sign(&peer),
+    );
+    let (after, before) = (
+        redact(&three, &bob).sign(&peer),
+        redact(&four, &bob).sign(&peer),
+    );
+    engine
+        .receive_all(&room, &[&three, &after, &before, &four])
+        .await;
+
+    for event in [one, two, three, four] {
         let stored = engine.event(&event.id).await.unwrap();
         assert!(stored.redaction.is_some(), "{}", event.json);
         assert_eq!(stored.pdu.content.get(), "{}");
