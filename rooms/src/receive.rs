@@ -3,7 +3,11 @@
 //! Server-Server API, "Checks performed on receipt of a PDU". What a peer can make this do is bounded: how many events
 //! are fetched for one, how many states, and how long all of it may take.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use hearth_store::write::Status;
 use ruma::{EventId, OwnedEventId, ServerName, events::TimelineEventType};
@@ -72,27 +76,33 @@ impl Rooms {
     }
 
     /// Takes in several events that `origin` sent, in their order, and checks their signatures at once; the results are
-    /// in the order of the events.
+    /// in the order of the events. When the database fails at the beginning there is that one result.
     pub async fn receive_all(
         &self,
         room: &Room,
         origin: &ServerName,
         events: Vec<Incoming>,
     ) -> Vec<Result<Received, ReceiveError>> {
+        let ids: Vec<&EventId> = events.iter().map(Incoming::event_id).collect();
+        let known = match self.known(room, &ids).await {
+            Ok(known) => known,
+            Err(ReceiveError::NotInRoom) => {
+                let mut results = Vec::with_capacity(events.len());
+                for event in events {
+                    results.push(self.receive_outside(room, event).await);
+                }
+                return results;
+            }
+            Err(error) => return vec![Err(error)],
+        };
         let mut results = Vec::with_capacity(events.len());
         let mut new = Vec::new();
         for event in events {
-            match self.received_before(room, event.event_id()).await {
-                Ok(None) => {
-                    results.push(None);
-                    new.push(event);
-                }
-                Ok(Some(received)) => results.push(Some(Ok(received))),
-                Err(ReceiveError::NotInRoom) => {
-                    results.push(Some(self.receive_outside(room, event).await));
-                }
-                Err(error) => results.push(Some(Err(error))),
+            let received = known.get(event.event_id()).cloned();
+            if received.is_none() {
+                new.push(event);
             }
+            results.push(received.map(Ok));
         }
         let verified = self.verify(&room.rules, new).await;
         let mut taken = Box::pin(self.take_in_sent(room, origin, verified))
@@ -153,12 +163,12 @@ impl Rooms {
         results
     }
 
-    /// The event if it has its place already.
-    async fn received_before(
+    /// Those of the events that have their place already.
+    async fn known(
         &self,
         room: &Room,
-        event_id: &EventId,
-    ) -> Result<Option<Received>, ReceiveError> {
+        ids: &[&EventId],
+    ) -> Result<HashMap<OwnedEventId, Received>, ReceiveError> {
         // What is stored of a room that we left is out of date.
         if !self
             .has_users_in(room, &self.identity().server_name)
@@ -166,8 +176,11 @@ impl Rooms {
         {
             return Err(ReceiveError::NotInRoom);
         }
-        let stored = self.by_id(&[event_id]).await?;
-        Ok(stored.get(event_id).and_then(placed))
+        let stored = self.by_id(ids).await?;
+        let placed = stored.values().filter_map(placed);
+        Ok(placed
+            .map(|received| (received.event_id.clone(), received))
+            .collect())
     }
 
     /// Takes in events whose ancestors are here.
@@ -254,8 +267,8 @@ impl Rooms {
         if let Some(status) = outcome? {
             return Ok(Received { event_id, status });
         }
-        let received = self.received_before(room, &event_id).await?;
-        received.ok_or(ReceiveError::Missing)
+        let mut known = self.known(room, &[&event_id]).await?;
+        known.remove(&event_id).ok_or(ReceiveError::Missing)
     }
 }
 

@@ -302,3 +302,34 @@ async fn a_state_that_is_made_up_gets_nobody_in(pool: PgPool) {
     assert!(engine.held(&room, "m.room.topic", "").await.is_none());
     engine.end().await;
 }
+
+/// A key that is good for one event of a transaction is not for that good for another.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn each_signature_needs_a_key_that_was_good_at_its_time(pool: PgPool) {
+    let (engine, peer, room, place) = scene(&pool).await;
+    let early = place.message(&peer.user("bob"), "early").sign(&peer);
+    let late = place.clone().after(&early).later(1_000);
+    let late = late.message(&peer.user("bob"), "late").sign(&peer);
+    let until = u64::from(early.pdu.origin_server_ts.get()) + 500;
+    peer.key_until
+        .store(until, std::sync::atomic::Ordering::Relaxed);
+    let incoming = [&early, &late].map(|event| {
+        let read = hearth_rooms::Incoming::read(&event.json, &room.id, &room.rules);
+        read.unwrap()
+    });
+
+    let received = engine
+        .rooms
+        .receive_all(&room, &peer.name, incoming.into())
+        .await;
+
+    let [early, late] = received.as_slice() else {
+        panic!("there are two results")
+    };
+    assert_eq!(early.as_ref().unwrap().status, Status::Accepted);
+    assert!(matches!(
+        late,
+        Err(ReceiveError::Malformed(Malformed::Signature(_)))
+    ));
+    engine.end().await;
+}

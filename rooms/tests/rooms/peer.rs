@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) asked: AtomicUsize,
     /// How often it was asked for a state.
     pub(crate) asked_for_state: AtomicUsize,
+    /// Until when its key is good, in milliseconds.
+    pub(crate) key_until: AtomicU64,
     /// Whether it gives no answer as a policy server.
     pub(crate) is_mute: AtomicBool,
 }
@@ -89,6 +91,7 @@ impl Peer {
             kept_back: Mutex::default(),
             asked: AtomicUsize::new(0),
             asked_for_state: AtomicUsize::new(0),
+            key_until: AtomicU64::new(u64::MAX),
             is_mute: AtomicBool::new(false),
         })
     }
@@ -316,8 +319,10 @@ impl Peers for World {
     fn keys<'a>(&'a self, wanted: &'a [Signer]) -> BoxFuture<'a, SignerKeys> {
         let mut map = SignerKeys::new();
         for signer in wanted {
+            let at = signer.at.map_or(0, |at| u64::from(at.get()));
             if let Ok(peer) = self.find(&signer.server)
                 && peer.key.id() == signer.key_id
+                && at <= peer.key_until.load(Ordering::Relaxed)
             {
                 map.insert(signer.clone(), peer.key.public());
             }
