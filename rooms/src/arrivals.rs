@@ -126,7 +126,7 @@ impl Rooms {
         // A state that was asked for brings along what authorises the event.
         self.complete_authorities(room, origin, (&event, coming))
             .await?;
-        let (recommendation, event) = self.recommend(room, event).await?;
+        let (recommendation, event) = self.recommend(room, event, &mut budget.policy).await?;
         Ok(Ready {
             event,
             recommendation,

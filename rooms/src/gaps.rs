@@ -14,6 +14,7 @@ use crate::{
     event::RoomEvent,
     incoming::{Incoming, Malformed, Verified},
     peers::MissingEvents,
+    policy::Asking,
     receipt::Ancestry,
     receive::ReceiveError,
     room::Room,
@@ -35,11 +36,15 @@ const STATES: usize = 10;
 /// What may still be asked for because of one event.
 pub(crate) struct Budget {
     states: usize,
+    pub(crate) policy: Asking,
 }
 
 impl Budget {
     pub(crate) fn new() -> Self {
-        Self { states: STATES }
+        Self {
+            states: STATES,
+            policy: Asking::Useful,
+        }
     }
 
     /// Counts a state that is asked for.

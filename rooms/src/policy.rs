@@ -34,6 +34,13 @@ pub(crate) enum Recommendation {
     NotIncluded,
 }
 
+/// Whether it is of use to ask a policy server: one that was silent is not asked about the events that come along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    Useful,
+    Futile,
+}
+
 impl Rooms {
     /// The policy server that a state of a room chooses, if a user of that server is in the room.
     pub(crate) async fn policy_server(
@@ -61,6 +68,7 @@ impl Rooms {
         &self,
         room: &Room,
         mut event: Verified,
+        asking: &mut Asking,
     ) -> Result<(Recommendation, Verified), SendError> {
         let Some(current) = self.current(room).await? else {
             return Ok((Recommendation::Included, event));
@@ -71,7 +79,14 @@ impl Rooms {
         if verify_policy_server_signature(&policy, &event.object, &room.rules).is_ok() {
             return Ok((Recommendation::Included, event));
         }
-        match self.ask_policy_server(room, &policy, &mut event).await {
+        let asked = match asking {
+            Asking::Useful => self.ask_policy_server(room, &policy, &mut event).await,
+            Asking::Futile => Err(PolicyError::Unreachable),
+        };
+        if asked == Err(PolicyError::Unreachable) {
+            *asking = Asking::Futile;
+        }
+        match asked {
             Ok(()) => Ok((Recommendation::Included, event)),
             Err(PolicyError::Unreachable) if is_own_leave(&event.pdu) => {
                 Ok((Recommendation::Included, event))

@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) asked: AtomicUsize,
     /// How often it was asked for a state.
     pub(crate) asked_for_state: AtomicUsize,
+    /// How often it was asked to sign as a policy server.
+    pub(crate) asked_to_sign: AtomicUsize,
     /// Until when its key is good, in milliseconds.
     pub(crate) key_until: AtomicU64,
     /// Whether it gives no answer as a policy server.
@@ -91,6 +93,7 @@ impl Peer {
             kept_back: Mutex::default(),
             asked: AtomicUsize::new(0),
             asked_for_state: AtomicUsize::new(0),
+            asked_to_sign: AtomicUsize::new(0),
             key_until: AtomicU64::new(u64::MAX),
             is_mute: AtomicBool::new(false),
         })
@@ -445,6 +448,7 @@ impl Peers for World {
             let peer = self
                 .find(policy_server)
                 .map_err(|_| PolicyError::Unreachable)?;
+            peer.asked_to_sign.fetch_add(1, Ordering::Relaxed);
             if peer.is_mute.load(Ordering::Relaxed) {
                 return Err(PolicyError::Unreachable);
             }

@@ -382,7 +382,17 @@ async fn a_silent_policy_server_keeps_nobody_in_the_room(pool: PgPool) {
     let kick = place.state(&carol, ("m.room.member", "@x:y.org"), &leave);
     let own = place.state(&carol, ("m.room.member", carol.as_str()), &leave);
 
+    let more: Vec<_> = (0..5)
+        .map(|number| place.message(&carol, &number.to_string()).sign(&peer))
+        .collect();
+
     assert_eq!(engine.status(&room, &message).await, Status::SoftFailed);
+    // One silence is enough for a transaction.
+    let asked = peer.asked_to_sign.load(Ordering::Relaxed);
+    let more: Vec<_> = more.iter().collect();
+    let statuses = engine.receive_all(&room, &more).await;
+    assert_eq!(statuses, [Status::SoftFailed; 5]);
+    assert_eq!(peer.asked_to_sign.load(Ordering::Relaxed), asked + 1);
     assert_eq!(
         engine.status(&room, &kick.sign(&peer)).await,
         Status::Rejected
