@@ -31,6 +31,7 @@ pub mod filter;
 mod gaps;
 mod guests;
 mod handshake;
+pub mod history;
 pub mod incoming;
 mod invitation;
 mod live;

@@ -26,7 +26,11 @@ const VERSIONS: [&str; 9] = [
 ];
 
 /// Features of later versions that are served, under the names by which clients ask for them.
-const UNSTABLE_FEATURES: [&str; 2] = ["uk.tcpip.msc4133.stable", "uk.timedout.msc4323"];
+const UNSTABLE_FEATURES: [&str; 3] = [
+    "org.matrix.msc4222",
+    "uk.tcpip.msc4133.stable",
+    "uk.timedout.msc4323",
+];
 
 /// The versions of rooms that can be created and joined.
 const ROOM_VERSIONS: [RoomVersionId; 7] = [

@@ -1,19 +1,14 @@
 //! The history of a room, page by page.
 
-use std::sync::Arc;
-
 use axum::{
     extract::{Request, State},
     middleware::map_request,
 };
 use hearth_core::token::PageToken;
 use hearth_journal::Journal;
-use hearth_rooms::{PageRequest, Relations, RoomEvent, RoomIdField, Rooms, View};
+use hearth_rooms::{PageRequest, Rooms, View};
 use http::Uri;
-use ruma::api::{
-    Direction,
-    client::{filter::LazyLoadOptions, message::get_message_events},
-};
+use ruma::api::{Direction, client::message::get_message_events};
 
 use super::{
     ClientState,
@@ -64,28 +59,14 @@ async fn get_message_events(
         limit: limit(request.limit, filter.limit).max(1),
         filter: &filter,
     };
-    let page = rooms.page(&room, &reader, &page).await?;
-    let members = match (filter.lazy_load, newest(request.dir, &page.events)) {
-        (LazyLoadOptions::Enabled { .. }, Some(newest)) => {
-            let state = rooms.state_after(newest).await?;
-            rooms.senders(&state, &page.events).await?
-        }
-        _ => Vec::new(),
-    };
-    let chunk = rooms
-        .serve(
-            page.events,
-            &reader,
-            RoomIdField::Written,
-            Relations::Bundled,
-        )
-        .await?;
+
+    let history = rooms.history(&room, &reader, &page).await?;
 
     let mut response = get_message_events::v3::Response::default();
     response.start = request.from.unwrap_or_else(|| from.to_string());
-    response.end = page.end.map(|end| end.to_string());
-    response.chunk = raws(&chunk);
-    response.state = raws(&rooms.plain(members));
+    response.end = history.end.map(|end| end.to_string());
+    response.chunk = raws(&history.events);
+    response.state = raws(&history.members);
     Ok(Ruma(response))
 }
 
@@ -100,13 +81,4 @@ fn first(view: &View, direction: Direction, head: i64) -> PageToken {
             order: i64::MIN,
         },
     }
-}
-
-/// The newest event of a page.
-fn newest(direction: Direction, events: &[Arc<RoomEvent>]) -> Option<&RoomEvent> {
-    match direction {
-        Direction::Backward => events.first(),
-        Direction::Forward => events.last(),
-    }
-    .map(AsRef::as_ref)
 }

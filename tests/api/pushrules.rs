@@ -79,7 +79,7 @@ async fn rules_stand_where_they_are_put(pool: PgPool) {
 
     assert_eq!(
         put(&server, &alice, "content/e?before=x", rule()).await,
-        (StatusCode::NOT_FOUND, "M_NOT_FOUND".to_owned())
+        (StatusCode::BAD_REQUEST, "M_UNKNOWN".to_owned())
     );
     assert_eq!(
         put(&server, &alice, "content/e?after=.m.rule.x", rule()).await,

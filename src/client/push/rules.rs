@@ -166,11 +166,11 @@ fn owner(requester: &Requester) -> (UserNid, &UserId) {
 impl From<ChangeRuleError> for ApiError {
     fn from(error: ChangeRuleError) -> Self {
         match error {
-            ChangeRuleError::NotFound | ChangeRuleError::UnknownNeighbour => {
-                Self::not_found(error.to_string())
-            }
+            ChangeRuleError::NotFound => Self::not_found(error.to_string()),
             ChangeRuleError::Invalid(reason) => Self::invalid_param(reason),
-            ChangeRuleError::TooMany => Self::bad_request(ErrorKind::Unknown, error.to_string()),
+            ChangeRuleError::UnknownNeighbour | ChangeRuleError::TooMany => {
+                Self::bad_request(ErrorKind::Unknown, error.to_string())
+            }
             ChangeRuleError::Write(error) => error.into(),
         }
     }
