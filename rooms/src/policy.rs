@@ -6,7 +6,6 @@
 //! many words is refused, leaves included.
 
 use hearth_core::Pdu;
-use hearth_store::room_members;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue,
     events::{
@@ -57,9 +56,8 @@ impl Rooms {
         let Ok(policy) = event.pdu.content_as::<RoomPolicyEventContent>() else {
             return Ok(None);
         };
-        let mut conn = self.pool().acquire().await?;
-        let presence = room_members::find_server(&mut conn, room.nid, policy.via.as_str()).await?;
-        Ok((presence == room_members::Presence::Joined).then_some(policy))
+        let servers = self.list_servers(room).await?;
+        Ok(servers.contains(&policy.via).then_some(policy))
     }
 
     /// Whether the room's policy server recommends an event that was received; its signature is added where it was

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use hearth_core::{EventNid, RoomNid, StateKeyNid};
+use hearth_core::{EventNid, RoomNid, SnapshotNid, StateKeyNid};
 use hearth_store::room_members;
 use moka::future::Cache;
 use ruma::{
@@ -21,41 +21,73 @@ const MOST: i64 = 100_000;
 /// For how many rooms the servers stay in memory.
 const CACHED: u64 = 10_000;
 
+/// Of how many states the servers stay in memory in order.
+const LISTED: u64 = 2_000;
+
 /// How many joined users each server has.
 type Counts = HashMap<OwnedServerName, usize>;
 
-/// The servers of states that were asked for last, one state a room: the next one is counted by what changed.
+/// The servers of rooms.
 #[derive(Clone, Debug)]
-pub(crate) struct KnownServers(Cache<RoomNid, (Arc<Snapshot>, Arc<Counts>)>);
+pub(crate) struct KnownServers {
+    /// Those of the states that were asked for last, one state a room: the next one is counted by what changed.
+    counts: Cache<RoomNid, (Arc<Snapshot>, Arc<Counts>)>,
+    /// Those of current states, those with the most users first.
+    lists: Cache<(RoomNid, SnapshotNid), Arc<Vec<OwnedServerName>>>,
+}
 
 impl Default for KnownServers {
     fn default() -> Self {
-        Self(Cache::new(CACHED))
+        Self {
+            counts: Cache::new(CACHED),
+            lists: Cache::new(LISTED),
+        }
     }
 }
 
 impl KnownServers {
     /// Forgets everything: the numbers may mean something else now.
     pub(crate) fn forget_all(&self) {
-        self.0.invalidate_all();
+        self.counts.invalidate_all();
+        self.lists.invalidate_all();
     }
 }
 
 impl Rooms {
     /// The servers with users joined to the room now, those with the most users first.
     pub async fn servers(&self, room: &Room) -> sqlx::Result<Vec<OwnedServerName>> {
-        let mut conn = self.pool().acquire().await?;
-        let servers = room_members::list_servers(&mut conn, room.nid, MOST).await?;
-        let servers = servers.iter();
-        Ok(servers
-            .filter_map(|name| ServerName::parse(name).ok())
-            .collect())
+        let listed = self.list_servers(room).await?;
+        Ok(listed.as_ref().clone())
+    }
+
+    /// The same, shared.
+    pub(crate) async fn list_servers(
+        &self,
+        room: &Room,
+    ) -> sqlx::Result<Arc<Vec<OwnedServerName>>> {
+        let Some(current) = self.current(room).await? else {
+            return Ok(Arc::default());
+        };
+        // Who is joined changes with the state, so that a list is good as long as its state is the current one.
+        let key = (room.nid, current.snapshot.nid);
+        let listing = async {
+            let mut conn = self.pool().acquire().await?;
+            let names = room_members::list_servers(&mut conn, room.nid, MOST).await?;
+            let names = names.iter().map(ServerName::parse);
+            Ok(Arc::new(names.filter_map(Result::ok).collect()))
+        };
+        let listed = self.0.known_servers.lists.try_get_with(key, listing).await;
+        listed.map_err(|error: Arc<sqlx::Error>| sqlx::Error::Protocol(error.to_string()))
     }
 
     /// Whether the last user of all left the room here: then what we know of it is all that there is to know.
     pub(crate) async fn is_deserted(&self, room: &Room) -> sqlx::Result<bool> {
-        let known = self.current(room).await?.is_some();
-        Ok(known && self.servers(room).await?.is_empty())
+        if self.current(room).await?.is_none() {
+            return Ok(false);
+        }
+        let mut conn = self.pool().acquire().await?;
+        let joined = room_members::find_joined(&mut conn, room.nid).await?;
+        Ok(joined.all == 0)
     }
 
     /// The servers with users joined in a state of the room, in no order.
@@ -94,7 +126,7 @@ impl Rooms {
         room: &Room,
         snapshot: &Arc<Snapshot>,
     ) -> sqlx::Result<Arc<Counts>> {
-        let known = self.0.known_servers.0.get(&room.nid).await;
+        let known = self.0.known_servers.counts.get(&room.nid).await;
         let (from, counts) = known.unwrap_or_else(|| (Arc::new(Snapshot::empty()), Arc::default()));
         if from.nid == snapshot.nid {
             return Ok(counts);
@@ -126,7 +158,7 @@ impl Rooms {
         }
         let counted = Arc::new(counted);
         let entry = (Arc::clone(snapshot), Arc::clone(&counted));
-        self.0.known_servers.0.insert(room.nid, entry).await;
+        self.0.known_servers.counts.insert(room.nid, entry).await;
         Ok(counted)
     }
 

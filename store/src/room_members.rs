@@ -256,35 +256,3 @@ pub async fn list_members(
     .fetch_all(conn)
     .await
 }
-
-/// Whether users of a server are in a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// At least one is joined.
-    Joined,
-    /// None is.
-    Absent,
-}
-
-/// Finds out whether a user of `server` is joined to the room.
-pub async fn find_server(
-    conn: &mut PgConnection,
-    room: RoomNid,
-    server: &str,
-) -> sqlx::Result<Presence> {
-    let found = sqlx::query_scalar!(
-        r#"SELECT EXISTS (
-               SELECT FROM membership m JOIN user_id u ON u.nid = m.user_nid
-               WHERE m.room_nid = $1 AND m.membership = 'join'
-               AND substr(u.user_id, strpos(u.user_id, ':') + 1) = $2
-           ) AS "found!""#,
-        room.0,
-        server,
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(match found {
-        true => Presence::Joined,
-        false => Presence::Absent,
-    })
-}

@@ -2,13 +2,10 @@
 //!
 //! Client-Server API, "Room aliases".
 
-use hearth_store::{
-    room_alias::{self, Deleted, Inserted},
-    room_members,
-};
+use hearth_store::room_alias::{self, Deleted, Inserted};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedServerName,
-    RoomAliasId, RoomId, ServerName, UserId,
+    RoomAliasId, RoomId, UserId,
     events::{
         StateEventType, TimelineEventType,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -22,7 +19,7 @@ use crate::{Draft, SendError, room::Room};
 const LISTED: i64 = 1_000;
 
 /// How many servers are named with a room.
-const SERVERS: i64 = 100;
+const SERVERS: usize = 100;
 
 /// What an alias means.
 #[derive(Clone, Debug)]
@@ -113,23 +110,21 @@ impl Directory {
         let mut conn = self.rooms.pool().acquire().await?;
         let found = room_alias::find(&mut conn, alias).await?;
         let found = found.ok_or(AliasError::NotFound)?;
-        let servers = room_members::list_servers(&mut conn, found.room, SERVERS).await?;
         drop(conn);
         let room = self.rooms.find_by_nid(found.room).await?;
-        let room_id = room.ok_or(AliasError::NotFound)?.id.clone();
+        let room = room.ok_or(AliasError::NotFound)?;
+        let servers = self.rooms.list_servers(&room).await?;
         Ok(Resolved {
-            room_id,
+            room_id: room.id.clone(),
             servers: self.ours_first(&servers),
         })
     }
 
-    fn ours_first(&self, servers: &[String]) -> Vec<OwnedServerName> {
-        let own = self.rooms.identity().server_name.clone();
-        let others = servers
-            .iter()
-            .filter_map(|server| ServerName::parse(server).ok())
-            .filter(|server| *server != own);
-        std::iter::once(own.clone()).chain(others).collect()
+    fn ours_first(&self, servers: &[OwnedServerName]) -> Vec<OwnedServerName> {
+        let own = &self.rooms.identity().server_name;
+        let others = servers.iter().filter(|server| *server != own);
+        let all = std::iter::once(own).chain(others);
+        all.take(SERVERS).cloned().collect()
     }
 
     /// Takes an alias of this server away, and out of the room's canonical aliases if the caller may change those.
