@@ -145,6 +145,25 @@ async fn missing_events_come_in_order_and_as_they_may_be_seen(pool: PgPool) {
     }
 }
 
+/// Nothing is wrong with an event that comes after one that cannot be had: it waits.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn an_event_after_one_that_cannot_be_had_waits_and_is_no_error(pool: PgPool) {
+    let mut scene = Scene::new(pool).await;
+    let join = std::mem::replace(&mut scene.joined.join, format!("${}", "A".repeat(43)));
+    let (lost, event) = scene.peer.message(&scene.joined, "after what nobody has");
+    scene.joined.join = join;
+    let (good, other) = scene.peer.message(&scene.joined, "good");
+
+    let (status, answer) = scene.send("1", vec![event, other], vec![]).await;
+
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let pdus = json!({ (lost.as_str()): {}, (good.as_str()): {} });
+    assert_eq!(answer["pdus"], pdus);
+    let timeline = scene.timeline().await;
+    assert!(!ids(&timeline).contains(&lost.as_str()));
+    assert!(ids(&timeline).contains(&good.as_str()));
+}
+
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn a_bad_event_does_not_harm_the_others(pool: PgPool) {
     let scene = Scene::new(pool).await;
