@@ -1,6 +1,6 @@
 //! Who makes a request (Server-Server API, "Request Authentication").
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use hearth_core::{Clock, Identity};
 use http::{Method, Uri, header};
@@ -10,7 +10,10 @@ use ruma::{
 };
 use serde_json::Value;
 
-use crate::keys::{KeyError, Keys, Wanted};
+use crate::{
+    canonical,
+    keys::{KeyError, Keys, Wanted},
+};
 
 /// Checks the signatures of requests.
 #[derive(Clone, Debug)]
@@ -107,8 +110,8 @@ impl Authenticator {
         if header.key.algorithm() != SigningKeyAlgorithm::Ed25519 {
             return Err(AuthenticationError::UnknownKey);
         }
-        let signed = request.signed(&header.origin, own)?;
         let key = self.key(header).await?;
+        let signed = request.signed(&header.origin, own)?;
         verify_canonical_json_bytes(
             &SigningKeyAlgorithm::Ed25519,
             key.as_bytes(),
@@ -156,21 +159,28 @@ impl Content<'_> {
         destination: &ServerName,
     ) -> Result<String, serde_json::Error> {
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut object = BTreeMap::from([
-            ("destination", Value::from(destination.as_str())),
-            ("method", Value::from(self.method.as_str())),
-            ("origin", Value::from(origin.as_str())),
-            ("uri", Value::from(path)),
-        ]);
+        let mut text = String::from("{");
         if !self.body.is_empty() {
-            object.insert("content", serde_json::from_slice(self.body)?);
+            text.push_str("\"content\":");
+            canonical::write(&mut text, self.body)?;
+            text.push(',');
         }
-        serde_json::to_string(&object)
+        let rest = [
+            ("destination", destination.as_str()),
+            ("method", self.method.as_str()),
+            ("origin", origin.as_str()),
+            ("uri", path),
+        ];
+        let rest = rest.map(|(name, value)| format!("\"{name}\":{}", Value::from(value)));
+        text.push_str(&rest.join(","));
+        text.push('}');
+        Ok(text)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use ruma::server_name;
 
     use super::*;
@@ -203,5 +213,25 @@ mod tests {
         let signed = content.signed(server_name!("o.example"), server_name!("d.example"));
 
         assert!(signed.is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_of_any_kind_is_read_or_refused(
+            begin in "(X-Matrix |x-matrix\t)?",
+            fields in prop::collection::vec(
+                ("(origin|destination|key|sig|x)?", "=?\"?", "[ -~\\x80-\\xff]{0,12}", "[\",]{0,2}"), 0..6,
+            ),
+        ) {
+            let fields: String = fields.into_iter().map(|(a, b, c, d)| a + &b + &c + &d).collect();
+            let Ok(value) = http::HeaderValue::from_bytes((begin + &fields).as_bytes()) else {
+                return Ok(());
+            };
+            let headers = http::HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+
+            if let Ok(claim) = Claim::read(&headers) {
+                prop_assert!(!claim.origin().as_str().is_empty());
+            }
+        }
     }
 }

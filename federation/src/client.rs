@@ -1,32 +1,43 @@
 //! Signed requests to other servers.
 
+mod bounds;
+mod error;
+
 use std::{error::Error, fmt, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use hearth_core::Identity;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy,
+    client::legacy::{
+        self,
+        connect::{CaptureConnection, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
+use moka::sync::Cache;
 use ruma::{
-    OwnedServerSigningKeyId, ServerName,
+    OwnedServerName, OwnedServerSigningKeyId, ServerName,
     api::{
         IncomingResponse, Metadata, OutgoingBody, OutgoingRequest,
         auth_scheme::NoAuthentication,
-        error::{ErrorKind, StandardErrorBody},
+        error::StandardErrorBody,
         federation::authentication::{ServerSignatures, XMatrix},
         path_builder::SinglePath,
     },
     serde::Base64,
     signatures::KeyPair as _,
 };
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
+pub use self::{bounds::Bounds, error::RequestError};
 use crate::{
     connect::{Connector, Purpose},
     discovery::{Discovery, WellKnown, address::Reach, dns::Dns},
+    intake::{Intake, Space},
     trust::{self, TrustError},
 };
 
@@ -34,40 +45,12 @@ use crate::{
 const IDLE_CONNECTIONS: usize = 4;
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
+/// How many servers are remembered that answered, and for how long.
+const ANSWERED: u64 = 20_000;
+const ANSWERED_TIME: Duration = Duration::from_hours(1);
+
 /// The largest error that is read.
 const LARGEST_ERROR: usize = 64 * 1024;
-
-/// How long a request may take and how large its answer may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Until the answer is there, all of it.
-    pub time: Duration,
-    /// In bytes.
-    pub size: usize,
-}
-
-impl Bounds {
-    /// For questions with small answers.
-    pub const SMALL: Self = Self {
-        time: Duration::from_secs(20),
-        size: 1024 * 1024,
-    };
-    /// For lists of events.
-    pub const LARGE: Self = Self {
-        time: Duration::from_secs(60),
-        size: 32 * 1024 * 1024,
-    };
-    /// For transactions, which the other server may take long to work through.
-    pub const TRANSACTION: Self = Self {
-        time: Duration::from_secs(60),
-        size: 1024 * 1024,
-    };
-    /// For the whole state of a room with its auth chain.
-    pub const ROOM: Self = Self {
-        time: Duration::from_secs(180),
-        size: 128 * 1024 * 1024,
-    };
-}
 
 /// Makes requests to other servers.
 #[derive(Clone)]
@@ -76,73 +59,14 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     identity: Arc<Identity>,
     discovery: Discovery,
+    intake: Intake,
+    answered: Cache<OwnedServerName, ()>,
     http: legacy::Client<Connector, Full<Bytes>>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
-    }
-}
-
-/// Why a request had no success.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// It was meant for ourselves.
-    #[error("this is our own name")]
-    Ourselves,
-    /// The server cannot be reached.
-    #[error("the server cannot be reached: {0}")]
-    Unreachable(String),
-    /// It took too long.
-    #[error("the server took too long")]
-    TooLong,
-    /// The answer is too large.
-    #[error("the answer is too large")]
-    TooLarge,
-    /// The other server answers with an error.
-    #[error("the server says {status}: {message}")]
-    Refused {
-        /// The status.
-        status: StatusCode,
-        /// The error code, if there is one.
-        kind: Option<ErrorKind>,
-        /// What it says to people.
-        message: String,
-    },
-    /// The answer is not what it should be.
-    #[error("the answer is malformed: {0}")]
-    Malformed(String),
-    /// The request cannot be written.
-    #[error("the request is malformed: {0}")]
-    BadRequest(String),
-}
-
-impl RequestError {
-    /// Whether the server is there and understood what it was asked, and says no: another attempt makes no sense.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Refused { status, .. } => {
-                status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS
-            }
-            Self::Ourselves | Self::BadRequest(_) => true,
-            Self::Unreachable(_) | Self::TooLong | Self::TooLarge | Self::Malformed(_) => false,
-        }
-    }
-
-    /// The error code that the other server gave.
-    #[must_use]
-    pub fn kind(&self) -> Option<&ErrorKind> {
-        match self {
-            Self::Refused { kind, .. } => kind.as_ref(),
-            Self::Ourselves
-            | Self::BadRequest(_)
-            | Self::Unreachable(_)
-            | Self::TooLong
-            | Self::TooLarge
-            | Self::Malformed(_) => None,
-        }
     }
 }
 
@@ -192,6 +116,11 @@ impl Client {
         Ok(Self(Arc::new(Inner {
             identity,
             discovery: Discovery::new(well_known),
+            intake: Intake::new(),
+            answered: Cache::builder()
+                .max_capacity(ANSWERED)
+                .time_to_live(ANSWERED_TIME)
+                .build(),
             http,
         })))
     }
@@ -208,8 +137,31 @@ impl Client {
         bounds: Bounds,
     ) -> Result<R::IncomingResponse, RequestError> {
         let request = self.sign(build(request)?, destination)?;
-        let response = self.perform(destination, request, bounds).await?;
+        let (response, _space) = self.perform(destination, request, bounds).await?;
         read(&response)
+    }
+
+    /// Sends a signed request, and reads of the answer only what `T` has.
+    ///
+    /// # Errors
+    ///
+    /// See [`RequestError`].
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        destination: &ServerName,
+        request: impl SignedRequest,
+        bounds: Bounds,
+    ) -> Result<T, RequestError> {
+        let request = self.sign(build(request)?, destination)?;
+        let (response, _space) = self.perform(destination, request, bounds).await?;
+        serde_json::from_slice(response.body())
+            .map_err(|error| RequestError::Malformed(error.to_string()))
+    }
+
+    /// Whether a server answered a request in the last hour, whatever it said.
+    #[must_use]
+    pub fn has_answered(&self, server: &ServerName) -> bool {
+        self.0.answered.contains_key(server)
     }
 
     /// Sends a request without a signature.
@@ -223,7 +175,7 @@ impl Client {
         request: R,
         bounds: Bounds,
     ) -> Result<R::IncomingResponse, RequestError> {
-        let response = self.perform(destination, build(request)?, bounds).await?;
+        let (response, _space) = self.perform(destination, build(request)?, bounds).await?;
         read(&response)
     }
 
@@ -239,10 +191,11 @@ impl Client {
         time: Duration,
     ) -> Result<Response<Incoming>, RequestError> {
         let request = self.sign(build(request)?, destination)?;
-        let opening = self.begin(destination, request);
-        match tokio::time::timeout(time, opening).await {
+        let (mut request, deadline) = self.address(destination, request, time).await?;
+        let connection = capture_connection(&mut request);
+        match timeout_at(deadline, self.begin(destination, request)).await {
             Ok(response) => response,
-            Err(_) => Err(RequestError::TooLong),
+            Err(_) => Err(given_up(&connection)),
         }
     }
 
@@ -251,31 +204,39 @@ impl Client {
         destination: &ServerName,
         request: Request<Bytes>,
         bounds: Bounds,
-    ) -> Result<Response<Bytes>, RequestError> {
+    ) -> Result<(Response<Bytes>, Space), RequestError> {
+        let (mut request, deadline) = self.address(destination, request, bounds.time).await?;
+        let connection = capture_connection(&mut request);
         let performing = async {
             let response = self.begin(destination, request).await?;
             let (parts, body) = response.into_parts();
-            Ok(Response::from_parts(
-                parts,
-                collect(body, bounds.size).await?,
-            ))
+            let (body, space) = self.0.intake.collect(body, bounds.size).await?;
+            Ok((Response::from_parts(parts, body), space))
         };
-        match tokio::time::timeout(bounds.time, performing).await {
+        match timeout_at(deadline, performing).await {
             Ok(response) => response,
-            Err(_) => Err(RequestError::TooLong),
+            Err(_) => Err(given_up(&connection)),
         }
     }
 
-    /// Sends a request and waits for the head of a successful answer.
-    async fn begin(
+    /// The space for answers that are read piece by piece.
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.0.intake
+    }
+
+    /// Finds out where a request goes, and until when its answer must be there.
+    async fn address(
         &self,
         destination: &ServerName,
         request: Request<Bytes>,
-    ) -> Result<Response<Incoming>, RequestError> {
+        time: Duration,
+    ) -> Result<(Request<Full<Bytes>>, Instant), RequestError> {
         if destination == self.0.identity.server_name {
             return Err(RequestError::Ourselves);
         }
-        let host = self.0.discovery.host_of(destination).await;
+        let deadline = Instant::now() + time;
+        let host = timeout_at(deadline, self.0.discovery.host_of(destination)).await;
+        let host = host.map_err(|_| RequestError::TooLong)?;
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         parts.uri = Uri::builder()
@@ -290,14 +251,24 @@ impl Client {
         parts.headers.insert(header::HOST, host);
         let agent = HeaderValue::from_static(crate::USER_AGENT);
         parts.headers.insert(header::USER_AGENT, agent);
-        let request = Request::from_parts(parts, Full::new(body));
+        Ok((Request::from_parts(parts, Full::new(body)), deadline))
+    }
+
+    /// Sends a request and waits for the head of a successful answer.
+    async fn begin(
+        &self,
+        destination: &ServerName,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, RequestError> {
         let response = self.0.http.request(request).await;
         let response = response.map_err(|error| RequestError::Unreachable(causes(&error)))?;
+        self.0.answered.insert(destination.to_owned(), ());
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let body = collect(response.into_body(), LARGEST_ERROR).await?;
+        let body = response.into_body();
+        let (body, _space) = self.0.intake.collect(body, LARGEST_ERROR).await?;
         let error = serde_json::from_slice::<StandardErrorBody>(&body).ok();
         Err(RequestError::Refused {
             status,
@@ -362,13 +333,12 @@ fn read<T: IncomingResponse>(response: &Response<Bytes>) -> Result<T, RequestErr
         .map_err(|error| RequestError::Malformed(error.to_string()))
 }
 
-/// Takes a body in, as long as it is no larger than `size`.
-pub(crate) async fn collect(body: Incoming, size: usize) -> Result<Bytes, RequestError> {
-    match Limited::new(body, size).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLarge),
-        Err(error) => Err(RequestError::Unreachable(error.to_string())),
+/// A request was given up. Its connection may be dead without anybody having said so, and is used for no other.
+fn given_up(connection: &CaptureConnection) -> RequestError {
+    if let Some(connection) = &*connection.connection_metadata() {
+        connection.poison();
     }
+    RequestError::TooLong
 }
 
 /// An error with its causes.

@@ -12,10 +12,13 @@
 //! Rules about rooms (they are in `rooms/`, whoever asks), SQL, HTTP routes (they are beside the handlers).
 
 pub mod authentication;
+mod bounded;
+mod canonical;
 pub mod client;
 pub mod connect;
 pub mod discovery;
 pub mod inbound;
+mod intake;
 pub mod keys;
 pub mod others;
 pub mod outbound;

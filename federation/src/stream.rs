@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::client::{Bounds, RequestError};
+use crate::{
+    client::{Bounds, RequestError},
+    intake::{Intake, Space, broken},
+};
 
 /// How many pieces may wait for the parser.
 const PIECES: usize = 16;
@@ -24,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub(crate) async fn parse<T: DeserializeOwned + Send + 'static>(
     body: Incoming,
     bounds: Bounds,
-    tasks: &TaskTracker,
+    (intake, tasks): (&Intake, &TaskTracker),
 ) -> Result<T, RequestError> {
     let (sender, receiver) = mpsc::channel(PIECES);
     let reader = BufReader::new(Pieces {
@@ -32,7 +35,8 @@ pub(crate) async fn parse<T: DeserializeOwned + Send + 'static>(
         piece: Bytes::new(),
     });
     let parsing = tasks.spawn_blocking(move || serde_json::from_reader(reader));
-    let pumping = pump(body, bounds.size, sender);
+    let mut space = intake.space();
+    let pumping = pump(Limited::new(body, bounds.size), &mut space, sender);
     // When it is given up, the parser finds the end of the body and ends too.
     match tokio::time::timeout(bounds.time, pumping).await {
         Ok(outcome) => outcome?,
@@ -46,24 +50,21 @@ pub(crate) async fn parse<T: DeserializeOwned + Send + 'static>(
 }
 
 async fn pump(
-    body: Incoming,
-    size: usize,
+    mut body: Limited<Incoming>,
+    space: &mut Space,
     sender: mpsc::Sender<Bytes>,
 ) -> Result<(), RequestError> {
-    let mut body = Limited::new(body, size);
     loop {
         let frame = tokio::time::timeout(PAUSE, body.frame());
         let frame = match frame.await.map_err(|_| RequestError::TooLong)? {
             None => return Ok(()),
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(RequestError::TooLarge);
-            }
-            Some(Err(error)) => return Err(RequestError::Unreachable(error.to_string())),
+            Some(frame) => frame.map_err(|error| broken(&*error))?,
         };
-        if let Ok(piece) = frame.into_data()
-            && sender.send(piece).await.is_err()
-        {
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        space.extend(piece.len())?;
+        if sender.send(piece).await.is_err() {
             // The parser has seen enough: it tells what is wrong.
             return Ok(());
         }

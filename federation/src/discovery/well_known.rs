@@ -146,40 +146,4 @@ fn lifetime(headers: &HeaderMap) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn kept(value: &'static str) -> Duration {
-        let value = HeaderValue::from_static(value);
-        lifetime(&HeaderMap::from_iter([(header::CACHE_CONTROL, value)]))
-    }
-
-    #[test]
-    fn a_file_is_kept_as_long_as_it_says_within_limits() {
-        assert_eq!(kept("public, max-age=3600"), Duration::from_hours(1));
-        assert_eq!(kept("max-age=1"), SHORTEST_LIFETIME);
-        assert_eq!(kept("max-age=99999999"), LONGEST_LIFETIME);
-        assert_eq!(kept("no-store"), SHORTEST_LIFETIME);
-        assert_eq!(kept("max-age=-1"), DEFAULT_LIFETIME);
-        assert_eq!(lifetime(&HeaderMap::new()), DEFAULT_LIFETIME);
-    }
-
-    #[test]
-    fn redirects_stay_encrypted() {
-        let from = Uri::from_static("https://a.example/x");
-        let to = |location: &'static str| {
-            let value = HeaderValue::from_static(location);
-            let headers = HeaderMap::from_iter([(header::LOCATION, value)]);
-            redirect(&from, &headers).map(|uri| uri.to_string())
-        };
-
-        assert_eq!(to("/y").as_deref(), Some("https://a.example/y"));
-        assert_eq!(
-            to("https://b.example/").as_deref(),
-            Some("https://b.example/")
-        );
-        assert_eq!(to("http://b.example/"), None);
-    }
-}
+mod tests;

@@ -23,13 +23,61 @@ use ruma::{
     },
     serde::Base64,
 };
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Others, remote};
 use crate::{
+    bounded::Bounded,
     client::{Bounds, RequestError},
     keys::Wanted,
+    stream,
 };
+
+/// How many events an answer may have that is a page of some kind.
+const MOST_LISTED: usize = 1_000;
+
+/// How many events the state of a room may have, or what authorises it.
+const MOST_STATE: usize = 400_000;
+
+/// A page of events.
+type Listed = Bounded<Box<RawValue>, MOST_LISTED>;
+
+/// The events of a state.
+pub(super) type StateEvents = Bounded<Box<RawValue>, MOST_STATE>;
+
+/// What `get_missing_events` answers.
+#[derive(Deserialize)]
+struct Missing {
+    #[serde(default)]
+    events: Listed,
+}
+
+/// What `backfill` answers.
+#[derive(Deserialize)]
+struct Page {
+    pdus: Listed,
+}
+
+/// What `state_ids` answers.
+#[derive(Deserialize)]
+struct Ids {
+    pdu_ids: Bounded<OwnedEventId, MOST_STATE>,
+    auth_chain_ids: Bounded<OwnedEventId, MOST_STATE>,
+}
+
+/// What `state` answers.
+#[derive(Deserialize)]
+struct State {
+    pdus: StateEvents,
+    auth_chain: StateEvents,
+}
+
+/// What `event_auth` answers.
+#[derive(Deserialize)]
+struct Chain {
+    auth_chain: StateEvents,
+}
 
 /// The key with which policy servers sign.
 const POLICY_KEY: &str = "ed25519:policy_server";
@@ -70,8 +118,9 @@ impl Peers for Others {
             );
             request.limit = wanted.limit.into();
             request.min_depth = UInt::try_from(wanted.min_depth).unwrap_or_default();
-            let response = self.client.send(from, request, Bounds::LARGE).await;
-            let mut events = response.map_err(|error| remote(&error))?.events;
+            let answer = self.client.read(from, request, Bounds::PAGE).await;
+            let Missing { events } = answer.map_err(|error| remote(&error))?;
+            let mut events = events.0;
             events.truncate(usize::try_from(wanted.limit).unwrap_or(usize::MAX));
             Ok(events)
         })
@@ -97,11 +146,11 @@ impl Peers for Others {
     ) -> BoxFuture<'a, Result<StateIds, RemoteError>> {
         Box::pin(async move {
             let request = get_room_state_ids::Request::new(event_id.to_owned(), room_id.to_owned());
-            let response = self.client.send(from, request, Bounds::LARGE).await;
-            let response = response.map_err(|error| remote(&error))?;
+            let answer = self.client.read(from, request, Bounds::LARGE).await;
+            let ids: Ids = answer.map_err(|error| remote(&error))?;
             Ok(StateIds {
-                state: response.pdu_ids,
-                auth_chain: response.auth_chain_ids,
+                state: ids.pdu_ids.0,
+                auth_chain: ids.auth_chain_ids.0,
             })
         })
     }
@@ -114,10 +163,13 @@ impl Peers for Others {
     ) -> BoxFuture<'a, Events> {
         Box::pin(async move {
             let request = get_room_state::Request::new(event_id.to_owned(), room_id.to_owned());
-            let response = self.client.send(from, request, Bounds::ROOM).await;
-            let response = response.map_err(|error| remote(&error))?;
-            let mut events = response.pdus;
-            events.extend(response.auth_chain);
+            let opened = self.client.open(from, request, Bounds::ROOM.time).await;
+            let body = opened.map_err(|error| remote(&error))?.into_body();
+            let answer =
+                stream::parse(body, Bounds::ROOM, (self.client.intake(), &self.tasks)).await;
+            let State { pdus, auth_chain } = answer.map_err(|error| remote(&error))?;
+            let mut events = pdus.0;
+            events.extend(auth_chain.0);
             Ok(events)
         })
     }
@@ -130,8 +182,9 @@ impl Peers for Others {
     ) -> BoxFuture<'a, Events> {
         Box::pin(async move {
             let request = get_event_auth::Request::new(room_id.to_owned(), event_id.to_owned());
-            let response = self.client.send(from, request, Bounds::LARGE).await;
-            Ok(response.map_err(|error| remote(&error))?.auth_chain)
+            let answer = self.client.read(from, request, Bounds::LARGE).await;
+            let Chain { auth_chain } = answer.map_err(|error| remote(&error))?;
+            Ok(auth_chain.0)
         })
     }
 
@@ -145,8 +198,9 @@ impl Peers for Others {
         Box::pin(async move {
             let events = event_ids.to_vec();
             let request = get_backfill::Request::new(room_id.to_owned(), events, limit.into());
-            let response = self.client.send(from, request, Bounds::LARGE).await;
-            let mut events = response.map_err(|error| remote(&error))?.pdus;
+            let answer = self.client.read(from, request, Bounds::PAGE).await;
+            let Page { pdus } = answer.map_err(|error| remote(&error))?;
+            let mut events = pdus.0;
             events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             Ok(events)
         })

@@ -26,23 +26,27 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Others;
+use super::{Others, peers::StateEvents};
 use crate::{
+    bounded::Bounded,
     client::{Bounds, RequestError},
     stream,
 };
 
+/// How many servers a room may be said to have.
+const MOST_SERVERS: usize = 100_000;
+
 /// What `send_join` answers, apart from what the specification has for nobody.
 #[derive(Deserialize)]
 struct RoomState {
-    state: Vec<Box<RawValue>>,
-    auth_chain: Vec<Box<RawValue>>,
+    state: StateEvents,
+    auth_chain: StateEvents,
     #[serde(default)]
     event: Option<Box<RawValue>>,
     #[serde(default)]
     members_omitted: bool,
     #[serde(default)]
-    servers_in_room: Option<Vec<String>>,
+    servers_in_room: Option<Bounded<String, MOST_SERVERS>>,
 }
 
 impl Residents for Others {
@@ -90,14 +94,16 @@ impl Residents for Others {
             let time = Bounds::ROOM.time;
             let response = self.client.open(server, request, time).await?;
             let body = response.into_body();
-            let answer: RoomState = stream::parse(body, Bounds::ROOM, &self.tasks).await?;
+            let answer: RoomState =
+                stream::parse(body, Bounds::ROOM, (self.client.intake(), &self.tasks)).await?;
             let servers = answer.servers_in_room.unwrap_or_default();
             Ok(JoinAnswer {
-                state: answer.state,
-                auth_chain: answer.auth_chain,
+                state: answer.state.0,
+                auth_chain: answer.auth_chain.0,
                 event: answer.event,
                 members_omitted: answer.members_omitted,
                 servers_in_room: servers
+                    .0
                     .into_iter()
                     .filter_map(|name| OwnedServerName::try_from(name).ok())
                     .collect(),
@@ -116,7 +122,7 @@ impl Residents for Others {
                 knock.event_id.to_owned(),
                 knock.event.to_owned(),
             );
-            let response = self.client.send(server, request, Bounds::LARGE).await?;
+            let response = self.client.send(server, request, Bounds::SMALL).await?;
             Ok(response.knock_room_state.iter().map(raw).collect())
         })
     }
