@@ -26,7 +26,7 @@ use hearth_users::{Ephemeral, Presence, Typing};
 use moka::{future::Cache, sync::Cache as SyncCache};
 use ruma::{OwnedServerName, ServerName};
 use sqlx::PgPool;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::lead::Processes;
@@ -36,6 +36,10 @@ use crate::client::Client;
 /// To how many servers is sent at once that did not fail last, and to how many that did.
 const HEALTHY_AT_ONCE: usize = 1_024;
 const FAILING_AT_ONCE: usize = 64;
+
+/// For how many servers the database is used at once: those that answered lately, and the others.
+const ANSWERING_READS: usize = 4;
+const OTHER_READS: usize = 2;
 
 /// How many servers' numbers are in memory, and how many that fail.
 const CACHED: u64 = 100_000;
@@ -58,6 +62,8 @@ struct Inner {
     heard: SyncCache<OwnedServerName, ()>,
     healthy_at_once: Semaphore,
     failing_at_once: Semaphore,
+    answering_reads: Semaphore,
+    other_reads: Semaphore,
     /// When a server is to be tried again may have changed.
     retry: Notify,
 }
@@ -106,6 +112,8 @@ impl Outbound {
                 .build(),
             healthy_at_once: Semaphore::new(HEALTHY_AT_ONCE),
             failing_at_once: Semaphore::new(FAILING_AT_ONCE),
+            answering_reads: Semaphore::new(ANSWERING_READS),
+            other_reads: Semaphore::new(OTHER_READS),
             retry: Notify::new(),
             parts,
         }));
@@ -155,6 +163,19 @@ impl Outbound {
             let work = self.clone().work(nid, server.to_owned());
             self.0.parts.tasks.spawn(work);
         }
+    }
+
+    /// A turn at the database for a server.
+    ///
+    /// A message into a room of hundreds of servers starts as many workers. They do not stand in the way of requests, and
+    /// the servers that are gone not in the way of those that answer.
+    async fn database_turn(&self, server: &ServerName) -> SemaphorePermit<'_> {
+        let turns = if self.0.parts.client.has_answered(server) {
+            &self.0.answering_reads
+        } else {
+            &self.0.other_reads
+        };
+        turns.acquire().await.expect("never closed")
     }
 
     /// Whether a server failed a short while ago.

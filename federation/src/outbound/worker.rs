@@ -74,9 +74,11 @@ impl Outbound {
     }
 
     async fn send_all(&self, nid: DestinationNid, server: &ServerName) -> sqlx::Result<End> {
+        let reading = self.database_turn(server).await;
         let mut conn = self.0.parts.pool.acquire().await?;
         let stored = destination::find(&mut conn, nid).await?;
         drop(conn);
+        drop(reading);
         let failures = stored.as_ref().map_or(0, |stored| stored.failures);
         let retry_ts = stored.map_or(0, |stored| stored.retry_ts);
         if failures > 0 && retry_ts > self.0.parts.clock.millis() {
@@ -91,7 +93,7 @@ impl Outbound {
         let _turn = turn.expect("never closed");
         let mut failures = failures;
         while self.0.lead.is_ours() {
-            let load = self.load(nid).await?;
+            let load = self.load(nid, server).await?;
             if load.transaction.is_empty() {
                 break;
             }
@@ -102,18 +104,20 @@ impl Outbound {
                     return Ok(End::Failed);
                 }
             }
-            self.strike_out(nid, &load, failures).await?;
+            self.strike_out((nid, server), &load, failures).await?;
             failures = 0;
         }
         Ok(End::Done)
     }
 
     /// Puts together what is sent next: events first, then messages to devices, then what is short-lived.
-    async fn load(&self, nid: DestinationNid) -> sqlx::Result<Load> {
+    async fn load(&self, nid: DestinationNid, server: &ServerName) -> sqlx::Result<Load> {
+        let reading = self.database_turn(server).await;
         let mut conn = self.0.parts.pool.acquire().await?;
         let waiting = outbox::list(&mut conn, nid, MOST_ROOMS).await?;
         let messages = outbox::list_messages(&mut conn, nid, MOST_MESSAGES).await?;
         drop(conn);
+        drop(reading);
         let mut load = Load::default();
         for room in waiting {
             let space = MOST_EVENTS - load.events.len();
@@ -172,10 +176,11 @@ impl Outbound {
 
     async fn strike_out(
         &self,
-        nid: DestinationNid,
+        (nid, server): (DestinationNid, &ServerName),
         load: &Load,
         failures: i32,
     ) -> sqlx::Result<()> {
+        let _writing = self.database_turn(server).await;
         let mut tx = self.0.parts.pool.begin().await?;
         if !load.events.is_empty() {
             outbox::update_delivered(&mut tx, nid, &load.rooms, &load.events).await?;
@@ -203,6 +208,7 @@ impl Outbound {
         let now = self.0.parts.clock.millis();
         let retry_ts = now + delay(failures);
         self.0.failing.insert(nid, retry_ts);
+        let _writing = self.database_turn(server).await;
         let mut tx = self.0.parts.pool.begin().await?;
         destination::update_failed(&mut tx, nid, now, retry_ts).await?;
         outbox::update_shortened(&mut tx, nid, WAITING.failing).await?;
