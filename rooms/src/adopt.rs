@@ -7,7 +7,9 @@
 
 mod rows;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet, num::NonZero, ops::Range, sync::Arc, thread::available_parallelism,
+};
 
 use hearth_core::{EventNid, Pdu};
 use hearth_journal::WriteError;
@@ -17,7 +19,6 @@ use ruma::{
     room_version_rules::RoomVersionRules,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use self::rows::Plan;
 use crate::{
@@ -49,17 +50,21 @@ pub(crate) struct Adoption {
 }
 
 impl Adoption {
-    /// The events of the answer, each once, and the ids of those that are the state.
-    fn read(&self, rules: &RoomVersionRules) -> (HashSet<OwnedEventId>, Vec<Incoming>) {
-        let read = |json: &RawValue| Incoming::read(json, &self.room_id, rules).ok();
-        let state = self.answer.state.iter();
-        let mut events: Vec<Incoming> = state.filter_map(|json| read(json)).collect();
-        let mut seen = HashSet::with_capacity(events.len());
-        events.retain(|event| seen.insert(event.event_id().to_owned()));
-        let state = seen.clone();
-        let chain = self.answer.auth_chain.iter().filter_map(|json| read(json));
-        events.extend(chain.filter(|event| seen.insert(event.event_id().to_owned())));
-        (state, events)
+    /// How many events the answer has.
+    fn len(&self) -> usize {
+        self.answer.state.len() + self.answer.auth_chain.len()
+    }
+
+    /// Reads some of the events of the answer; says of each whether it is told as part of the state.
+    fn read(&self, rules: &RoomVersionRules, part: Range<usize>) -> Vec<(bool, Incoming)> {
+        let state = self.answer.state.iter().map(|json| (true, json));
+        let chain = self.answer.auth_chain.iter().map(|json| (false, json));
+        let part = state.chain(chain).skip(part.start).take(part.len());
+        part.filter_map(|(is_state, json)| {
+            let event = Incoming::read(json, &self.room_id, rules);
+            Some((is_state, event.ok()?))
+        })
+        .collect()
     }
 }
 
@@ -107,8 +112,8 @@ impl Rooms {
         if adoption.answer.members_omitted {
             return Err(AdoptError::malformed("it leaves members out"));
         }
-        let adoption = Arc::new(adoption);
-        let (state, events) = self.verified(&adoption, &rules).await;
+        let mut adoption = Arc::new(adoption);
+        let (state, events) = self.verified(&mut adoption, &rules).await;
         let declared = declared_version(&events, &state);
         if declared.as_deref() != Some(adoption.version.as_str()) {
             return Err(AdoptError::malformed(
@@ -145,19 +150,54 @@ impl Rooms {
     /// The events of an answer that are signed as they must be, and the ids of those that are the state.
     async fn verified(
         &self,
-        adoption: &Arc<Adoption>,
+        adoption: &mut Arc<Adoption>,
         rules: &RoomVersionRules,
     ) -> (Vec<OwnedEventId>, Vec<Verified>) {
-        let answer = &adoption.answer;
-        let told = answer.state.len() + answer.auth_chain.len();
-        let (reading, read_by) = (Arc::clone(adoption), rules.clone());
-        let read = self.tasks().spawn_blocking(move || reading.read(&read_by));
-        let (state, events) = read.await.unwrap_or_default();
+        let told = adoption.len();
+        let (mut state, mut seen) = (HashSet::new(), HashSet::new());
+        let mut events = Vec::new();
+        for (is_state, event) in self.read_on_threads(adoption, rules).await {
+            let id = event.event_id();
+            if is_state && !state.contains(id) {
+                state.insert(id.to_owned());
+            }
+            if seen.insert(id.to_owned()) {
+                events.push(event);
+            }
+        }
+        if let Some(adoption) = Arc::get_mut(adoption) {
+            adoption.answer.state = Vec::new();
+            adoption.answer.auth_chain = Vec::new();
+        }
         let events = self.verify(rules, events).await;
-        let events: Vec<Verified> = events.into_iter().filter_map(Result::ok).collect();
+        let events = events.into_iter().filter_map(Result::ok);
+        // In a large room what was signed takes up more than all the rest, and is not needed any more.
+        let events: Vec<Verified> = events.map(Verified::without_object).collect();
         tracing::debug!(room_id = %adoption.room_id, told, good = events.len(), "read the answer to a join");
         let ids = events.iter().map(|event| event.event_id().to_owned());
         (ids.filter(|id| state.contains(id)).collect(), events)
+    }
+
+    /// Reads the events of an answer, on all cores, in their order.
+    async fn read_on_threads(
+        &self,
+        adoption: &Arc<Adoption>,
+        rules: &RoomVersionRules,
+    ) -> Vec<(bool, Incoming)> {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let share = adoption.len().div_ceil(cores).max(1);
+        let parts = (0..adoption.len()).step_by(share).map(|begin| {
+            let (adoption, rules) = (Arc::clone(adoption), rules.clone());
+            let part = begin..(begin + share).min(adoption.len());
+            self.tasks()
+                .spawn_blocking(move || adoption.read(&rules, part))
+        });
+        let parts: Vec<_> = parts.collect();
+        let mut read = Vec::new();
+        for part in parts {
+            read.extend(part.await.unwrap_or_default());
+        }
+        read
     }
 
     /// The join as the other server signed it, if its signature is needed.

@@ -187,6 +187,14 @@ impl Verified {
         &self.pdu.event_id
     }
 
+    /// The same event without what its signatures were checked over, for those that are only stored.
+    pub(crate) fn without_object(self) -> Self {
+        Self {
+            pdu: self.pdu,
+            object: CanonicalJsonObject::new(),
+        }
+    }
+
     /// The event.
     #[must_use]
     pub fn pdu(&self) -> &Pdu {

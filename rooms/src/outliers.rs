@@ -78,6 +78,8 @@ impl Rooms {
         let numbers = self.names_of(&new).await?;
         let mut rows = Vec::with_capacity(new.len());
         for event in in_order(room, &new, &known) {
+            // The state of a large room takes a while, and others wait for this thread.
+            tokio::task::consume_budget().await;
             let row = self.outlier(room, event, (&known, &numbers)).await?;
             let made = RoomEvent::new(&row, event.pdu.clone());
             known.insert(event.pdu.event_id.clone(), Arc::new(made));
