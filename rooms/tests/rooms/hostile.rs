@@ -210,6 +210,41 @@ async fn auth_events_that_cannot_be_had_are_no_reason_to_store_anything(pool: Pg
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn events_that_authorise_each_other_authorise_nothing(pool: PgPool) {
+    let peer = Peer::new("there.org");
+    let engine = Engine::start(&pool, Arc::new(World(vec![Arc::clone(&peer)]))).await;
+    // In later versions the id of an event follows from what it cites, so that there are no rings.
+    let room = engine.room(RoomVersionId::V2).await;
+    let place = peer.on_top(&engine, &room).await;
+    let pair = |id: &str| json!([id, { "sha256": "AAAA" }]);
+    let previous: Vec<_> = place
+        .previous_ids()
+        .iter()
+        .map(|id| pair(id.as_str()))
+        .collect();
+    let event = |id: &str, cited: &str| {
+        place
+            .message(&peer.user("bob"), id)
+            .set("event_id", json!(id))
+            .set("prev_events", json!(previous))
+            .set("auth_events", json!([pair(cited)]))
+            .sign(&peer)
+    };
+    let one = event("$one:there.org", "$two:there.org");
+    let two = event("$two:there.org", "$one:there.org");
+    let alone = event("$alone:there.org", "$alone:there.org");
+    peer.tell(&[&one, &two, &alone]);
+
+    for event in [&one, &two, &alone] {
+        let error = engine.receive(&room, event).await.unwrap_err();
+
+        assert!(matches!(error, ReceiveError::Missing), "{error}");
+        assert!(engine.event(&event.id).await.is_none());
+    }
+    engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_room_is_created_once(pool: PgPool) {
     let (engine, peer, room, place) = scene(&pool).await;
     let create = place

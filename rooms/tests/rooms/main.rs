@@ -9,6 +9,8 @@ mod gaps;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod intake;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod properties;
