@@ -62,7 +62,12 @@ impl Hearth {
 
     /// Ends the process without giving it a chance to finish anything.
     pub(crate) fn kill(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+        kill_process(self.process(), Signal::KILL).unwrap();
+    }
+
+    /// The number of the process.
+    pub(crate) fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Starts the process that was killed again, on the same data.
@@ -153,7 +158,8 @@ fn spawn(folder: &Path) -> Child {
         .unwrap()
 }
 
-fn client() -> reqwest::Client {
+/// Makes requests, and waits long for answers.
+pub(crate) fn client() -> reqwest::Client {
     // There may be a provider already, from another test of this program.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
