@@ -104,13 +104,14 @@ impl Rooms {
         transaction: Transaction,
     ) -> Result<Sent, SendError> {
         let key = (room.nid.0, transaction.clone());
-        let sending = async {
+        // In a box, since the cache hands it on several times.
+        let sending = Box::pin(async {
             self.refuse_second_annotation(room, &draft, &transaction)
                 .await?;
             self.send_all(room, vec![(sender, draft)], Some(transaction))
                 .await
-        };
-        match Box::pin(self.0.transactions.0.try_get_with(key, sending)).await {
+        });
+        match self.0.transactions.0.try_get_with(key, sending).await {
             Ok(event_id) => Ok(Sent { event_id }),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|error| error.repeated())),
         }

@@ -39,7 +39,7 @@ async fn sync_events(
     uri: Uri,
     Ruma(request): Ruma<sync_events::v3::Request>,
 ) -> Result<Response, ApiError> {
-    let filter = filter(&filters, &requester, request.filter).await?;
+    let filter = Box::pin(filter(&filters, &requester, request.filter)).await?;
     let since = request.since.as_deref().filter(|since| !since.is_empty());
     let since: Option<StreamToken> = since
         .map(str::parse)

@@ -112,7 +112,9 @@ impl Hub {
                 Arc::clone(state.users.entry(nid).or_insert_with(made))
             };
             user.touch();
-            user.loaded.get_or_try_init(|| self.load(&user)).await?;
+            // In a box, so that who waits for something new keeps no room for it.
+            let load = || Box::pin(self.load(&user));
+            user.loaded.get_or_try_init(load).await?;
             // Meanwhile everything may have been forgotten.
             if self.is_current(&user) {
                 return Ok(user);

@@ -207,7 +207,8 @@ impl Sessions {
         let hash = TokenHash::of(token);
         let session = match self.0.cache.get(&hash) {
             Some(session) => session,
-            None => self.look_up(hash).await?,
+            // In a box, so that whoever waits for long keeps no room for it.
+            None => Box::pin(self.look_up(hash)).await?,
         };
         match session.expires_ts {
             Some(expiry) if expiry <= self.0.clock.millis() => Err(AuthError::Expired),
