@@ -227,7 +227,9 @@ mod tests {
         fn it_is_what_a_tree_would_be_written_as(value in json()) {
             let spacious = serde_json::to_vec_pretty(&value).unwrap();
 
-            prop_assert_eq!(canonical(&spacious).unwrap(), value.to_string());
+            // Read again, since reading rounds fractions.
+            let tree: Value = serde_json::from_slice(&spacious).unwrap();
+            prop_assert_eq!(canonical(&spacious).unwrap(), tree.to_string());
         }
 
         #[test]
