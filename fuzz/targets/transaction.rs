@@ -6,7 +6,9 @@ use hearth_federation::authentication::{Claim, Content};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use libfuzzer_sys::fuzz_target;
 use ruma::{
-    api::{IncomingRequest as _, federation::transactions::send_transaction_message::v1::Request},
+    api::{
+        IncomingRequestExt as _, federation::transactions::send_transaction_message::v1::Request,
+    },
     server_name,
 };
 use serde_json::value::RawValue;
