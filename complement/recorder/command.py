@@ -1,55 +1,67 @@
 """The command line."""
 
 import argparse
-import json
-import subprocess
 import sys
-import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import page
-from .reference import Reasons, absent_packages, read_peers
+from .reference import Reasons, absent_tests, read_peers
 from .results import FAIL, PASS, SKIP, read_recorded, read_run, regressions, written
-
-HERE = Path(__file__).resolve().parent.parent
-RESULTS = HERE / "results.jsonl"
-PAGE = HERE.parent / "docs" / "conformance.md"
-REVISION = "org.opencontainers.image.revision"
+from .tested import Refused, about, output_of
 
 
-def main(arguments=None):
+class Files:
+    """Where things are kept."""
+
+    def __init__(self, root):
+        root = Path(root)
+        self.peers = root / "complement" / "peers.tsv"
+        self.reasons = root / "complement" / "reasons.toml"
+        self.results = root / "complement" / "results.jsonl"
+        self.page = root / "docs" / "conformance.md"
+
+    def known(self):
+        return read_peers(self.peers.read_text().splitlines())
+
+    def why(self):
+        return Reasons(self.reasons.read_text())
+
+    def recorded(self):
+        return read_recorded(self.results.read_text().splitlines())
+
+    def rendered(self, results):
+        return page.render(results, self.known(), self.why())
+
+
+@dataclass
+class Streams:
+    """Where input comes from, and where words go."""
+
+    given: object
+    out: object
+    err: object
+
+
+FILES = Files(Path(__file__).resolve().parent.parent.parent)
+
+
+def main(arguments=None, streams=None, files=FILES, output=output_of):
+    """Returns the exit code: 0, 1 when something is worse than recorded, 2 when there is nothing to go by."""
+    streams = streams or Streams(sys.stdin, sys.stdout, sys.stderr)
     options = _options().parse_args(arguments)
-    known = read_peers((HERE / "peers.tsv").read_text().splitlines())
-    reasons = Reasons((HERE / "reasons.toml").read_text())
-    if options.render:
-        results = read_recorded(RESULTS.read_text().splitlines())
-        PAGE.write_text(page.render(results, known, reasons))
-        return 0
-
-    results, noise = read_run(sys.stdin)
-    for line in noise:
-        print(line, file=sys.stderr)
-    if not results.actions:
-        print("There are no results on the standard input.", file=sys.stderr)
+    try:
+        if options.render:
+            files.page.write_text(files.rendered(files.recorded()))
+            return 0
+        if options.check:
+            return _check(_read(streams), streams, files)
+        # Asked first: what cannot be recorded need not run to its end.
+        what = about(options.image, options.complement, output)
+        return _record(_read(streams), what, options, streams, files)
+    except Refused as refused:
+        print(refused, file=streams.err)
         return 2
-    for package in sorted({test.package for test in results.actions}):
-        _say(package, results, [test for test in results.tops() if test.package == package])
-    _say("all", results, results.tops())
-    if options.check:
-        before = read_recorded(RESULTS.read_text().splitlines())
-        worse = list(regressions(before, results))
-        print("\n".join(worse) if worse else "Nothing is worse than recorded.")
-        return 1 if worse else 0
-    missing = absent_packages(known, results)
-    if missing:
-        print(f"This is not the whole suite, so nothing is recorded: no {', '.join(missing)}.", file=sys.stderr)
-        return 2
-    results.about = _about(options)
-    RESULTS.write_text("".join(written(results)))
-    PAGE.write_text(page.render(results, known, reasons))
-    for name in reasons.idle(results):
-        print(f"reasons.toml: {name} is no reason any more", file=sys.stderr)
-    return 0
 
 
 def _options():
@@ -60,24 +72,44 @@ def _options():
     parser.add_argument("--render", action="store_true", help="only write docs/conformance.md anew, reading no input")
     parser.add_argument("--image", default="hearth-complement", help="the image that was tested (%(default)s)")
     parser.add_argument("--complement", default=".", help="the checkout of Complement (the current folder)")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="record although tests of peers.tsv are missing: Complement dropped them"
+    )
     return parser
 
 
-def _about(options):
-    """What was tested, by what: the image says of which commit it was built."""
-    image = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", options.image]
-    settings = tomllib.loads((HERE / "hearth.toml").read_text())
-    return {
-        "commit": (json.loads(_output(image)) or {}).get(REVISION, "unknown"),
-        "room_version": settings["rooms"]["default_version"],
-        "complement": _output(["git", "-C", options.complement, "rev-parse", "HEAD"]),
-    }
+def _read(streams):
+    """The results on the input, counted on the output."""
+    results, noise = read_run(streams.given)
+    for line in noise:
+        print(line, file=streams.err)
+    if not results.actions:
+        raise Refused("There are no results on the standard input.")
+    for package in sorted({test.package for test in results.actions}):
+        _say(package, results, [test for test in results.tops() if test.package == package], streams)
+    _say("all", results, results.tops(), streams)
+    return results
 
 
-def _output(command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def _check(results, streams, files):
+    worse = list(regressions(files.recorded(), results))
+    print("\n".join(worse) if worse else "Nothing is worse than recorded.", file=streams.out)
+    return 1 if worse else 0
 
 
-def _say(what, results, tests):
+def _record(results, what, options, streams, files):
+    missing = absent_tests(files.known(), results)
+    if missing and not options.allow_missing:
+        names = ", ".join(str(test) for test in missing)
+        raise Refused(f"This is not the whole suite, so nothing is recorded (--allow-missing if it is): no {names}.")
+    results.about = what | results.about
+    files.results.write_text("".join(written(results)))
+    files.page.write_text(files.rendered(results))
+    for name in files.why().idle(results):
+        print(f"reasons.toml: {name} is no reason any more", file=streams.err)
+    return 0
+
+
+def _say(what, results, tests, streams):
     counts = (f"{results.count(action, tests)} {action}" for action in (PASS, FAIL, SKIP))
-    print(f"{what}: {len(tests)} tests, {', '.join(counts)}")
+    print(f"{what}: {len(tests)} tests, {', '.join(counts)}", file=streams.out)

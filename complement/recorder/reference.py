@@ -4,14 +4,14 @@ import csv
 import tomllib
 from dataclasses import dataclass
 
-from .results import Test
+from .results import PASS, Test
 
 PEERS = ("Synapse", "Tuwunel", "Palpo")
 
 
 @dataclass(frozen=True)
 class Known:
-    """The area of a test, and the actions that peers publish, `-` where they publish none."""
+    """The area of a test, and how it ended with peers, `-` where that is not known."""
 
     area: str
     peers: dict
@@ -26,9 +26,9 @@ def read_peers(lines):
     }
 
 
-def absent_packages(known, results):
-    """The packages of the suite of which there are no results."""
-    return sorted({test.package for test in known} - {test.package for test in results.actions})
+def absent_tests(known, results):
+    """The tests of the suite of which there are no results."""
+    return sorted(test for test in known if test not in results.actions)
 
 
 class Reasons:
@@ -39,15 +39,25 @@ class Reasons:
         self._why = {name: group["why"] for group in groups for name in group["tests"]}
 
     def find(self, test):
-        full = str(test)
-        fitting = [
-            name for name in self._why if full == name or full.startswith((name + "/", name + "."))
-        ]
-        return self._why[max(fitting, key=len)] if fitting else None
+        name = self._name(test)
+        return self._why[name] if name else None
+
+    def names(self, part):
+        """Whether a reason is given for this part of a test, and not only for the whole."""
+        name = self._name(part)
+        return name is not None and name.startswith(f"{part.top}/")
+
+    def _name(self, test):
+        return max((name for name in self._why if _fits(name, test)), key=len, default=None)
 
     def idle(self, results):
         """Names that no failing or skipped test bears: the reason has gone away."""
         for name in sorted(self._why):
-            bad = (test for test, action in results.actions.items() if action != "pass")
-            if not any(str(test) == name or str(test).startswith((name + "/", name + ".")) for test in bad):
+            bad = (test for test, action in results.actions.items() if action != PASS)
+            if not any(_fits(name, test) for test in bad):
                 yield name
+
+
+def _fits(name, test):
+    full = str(test)
+    return full == name or full.startswith((name + "/", name + "."))

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
+WORST = (FAIL, SKIP, PASS)
 
 
 @dataclass(frozen=True, order=True)
@@ -47,27 +49,75 @@ class Results:
 
 
 def read_run(lines):
-    """Reads the output of `go test -json`.
-
-    A test that began and never ended has failed: its package crashed or ran out of time. Lines that are no JSON are what
-    the Go tool says about packages that do not build.
-    """
-    actions, noise = {}, []
+    """Reads the output of `go test -json`: the results, and the lines that are worth telling besides."""
+    run = _Run()
     for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            noise.append(line.rstrip())
-            continue
-        if "Test" not in event:
-            continue
-        test = Test(event["Package"].rsplit("/", 1)[-1], event["Test"])
-        action = event["Action"]
-        if action in (PASS, FAIL, SKIP):
-            actions[test] = action
-        elif action == "run":
-            actions.setdefault(test, FAIL)
-    return Results(actions=actions), noise
+        run.take(line)
+    return run.results(), run.noise
+
+
+class _Run:
+    """What has been read so far.
+
+    A test that began and never ended has failed: its package crashed or ran out of time. Of one that ran several times
+    the worst counts.
+    """
+
+    def __init__(self):
+        self.noise = []
+        self._actions = {}
+        self._open = set()
+        self._said = {}
+        self._times = []
+
+    def take(self, line):
+        event = _event(line)
+        if event is None:
+            self.noise.append(line.rstrip())
+            return
+        if "Time" in event:
+            self._times.append(event["Time"])
+        action, package = event.get("Action"), event.get("Package", "")
+        if action == "build-output":
+            self.noise.append(event.get("Output", "").rstrip())
+        elif action == "output":
+            self._hear(package, event)
+        elif "Test" in event:
+            self._take_test(Test(package.rsplit("/", 1)[-1], event["Test"]), action)
+        elif action == FAIL:
+            self.noise.extend(self._said.pop(package, []))
+
+    def results(self):
+        actions = self._actions | dict.fromkeys(self._open, FAIL)
+        return Results({"seconds": _seconds(self._times)} if self._times else {}, actions)
+
+    def _hear(self, package, event):
+        """Keeps what a package says itself, and the panic that ends it; it is told if the package fails."""
+        text = event.get("Output", "").rstrip()
+        if text and ("Test" not in event or text.startswith("panic: ")):
+            self._said.setdefault(package, []).append(text)
+
+    def _take_test(self, test, action):
+        if action == "run":
+            self._open.add(test)
+        elif action in WORST:
+            self._open.discard(test)
+            self._actions[test] = min(action, self._actions.get(test, PASS), key=WORST.index)
+
+
+def _event(line):
+    """The event of a line, if it is one: the Go tool says other things, too."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _seconds(times):
+    """How long it was from the first time to the last."""
+    times = [datetime.fromisoformat(time) for time in times]
+    return round((max(times) - min(times)).total_seconds())
 
 
 def read_recorded(lines):
