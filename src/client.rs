@@ -15,6 +15,7 @@ mod guests;
 mod initial_sync;
 mod membership;
 mod message;
+mod patience;
 mod peeking;
 mod presence;
 mod profile;

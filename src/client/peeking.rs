@@ -28,9 +28,10 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
 use super::{
     ClientState,
-    reader::{Reader, raws, token, view},
+    patience::Patience,
+    reader::{Reader, WaitingReader, raws, token, view},
 };
-use crate::http::{Api, ApiError, Drain, Ruma};
+use crate::http::{Api, ApiError, Ruma};
 
 /// How many of the newest messages are shown.
 const NEWEST: usize = 20;
@@ -110,8 +111,8 @@ async fn listen_to_new_events(
     State(rooms): State<Rooms>,
     State(journal): State<Journal>,
     State(live): State<Live>,
-    State(drain): State<Drain>,
-    Reader(reader): Reader,
+    State(patience): State<Patience>,
+    WaitingReader { requester, reader }: WaitingReader,
     Ruma(request): Ruma<listen_to_new_events::v3::Request>,
 ) -> Result<Ruma<listen_to_new_events::v3::Response>, ApiError> {
     let (room, _) = view(&rooms, &reader, &request.room_id).await?;
@@ -141,9 +142,10 @@ async fn listen_to_new_events(
         tokio::select! {
             () = concerns => {}
             () = tokio::time::sleep_until(until) => break (page, end),
-            () = drain.begun() => break (page, end),
+            () = patience.end(&requester) => break (page, end),
         }
     };
+    patience.check(&requester).await?;
     let chunk = rooms
         .serve(page.events, &reader, RoomIdField::Written, Relations::Left)
         .await?;

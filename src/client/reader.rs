@@ -30,16 +30,38 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let WaitingReader { reader, .. } = WaitingReader::from_request_parts(parts, state).await?;
+        Ok(Self(reader))
+    }
+}
+
+/// A reader with the session, for requests that wait.
+#[derive(Clone, Debug)]
+pub(super) struct WaitingReader {
+    pub(super) requester: Requester,
+    pub(super) reader: Receiver,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for WaitingReader
+where
+    Sessions: FromRef<S>,
+    Settings: FromRef<S>,
+    RateLimits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let requester = Requester::from_request_parts(parts, state).await?;
         let settings = Settings::from_ref(state)
             .latest(requester.user, requester.user_id())
             .await?;
-        Ok(Self(Receiver {
+        let reader = Receiver {
             user_id: requester.user_id().to_owned(),
             user: requester.user,
             device_id: requester.device_id().map(ToString::to_string),
             ignored: Arc::clone(&settings.ignored),
-        }))
+        };
+        Ok(Self { requester, reader })
     }
 }
 

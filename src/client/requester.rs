@@ -115,10 +115,7 @@ where
         if parts.extensions.get::<Metered>().is_some() {
             RateLimits::from_ref(state).check_user(Action::Request, &session.user_id)?;
         }
-        match session.standing {
-            Standing::Good | Standing::Suspended => Ok(Self(session)),
-            Standing::Locked => Err(locked()),
-        }
+        unlocked(session).map(Self)
     }
 }
 
@@ -136,6 +133,18 @@ where
                 .map(|requester| Self(Some(requester))),
             None => Ok(Self(None)),
         }
+    }
+}
+
+/// The session, unless its account is locked.
+///
+/// # Errors
+///
+/// `M_USER_LOCKED`.
+pub(super) fn unlocked(session: Arc<Session>) -> Result<Arc<Session>, ApiError> {
+    match session.standing {
+        Standing::Good | Standing::Suspended => Ok(session),
+        Standing::Locked => Err(locked()),
     }
 }
 

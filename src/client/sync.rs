@@ -19,8 +19,8 @@ use ruma::api::{
     error::ErrorKind,
 };
 
-use super::{ClientState, Requester};
-use crate::http::{Api, ApiError, Ruma, drain::Drain};
+use super::{ClientState, Requester, patience::Patience};
+use crate::http::{Api, ApiError, Ruma};
 
 /// The name of `use_state_after` before it was specified.
 const UNSTABLE_STATE_AFTER: &str = "org.matrix.msc4222.use_state_after=true";
@@ -34,7 +34,7 @@ pub(super) fn api() -> Api<ClientState> {
 async fn sync_events(
     State(sync): State<Sync>,
     State(filters): State<Filters>,
-    State(drain): State<Drain>,
+    State(patience): State<Patience>,
     requester: Requester,
     uri: Uri,
     Ruma(request): Ruma<sync_events::v3::Request>,
@@ -67,7 +67,8 @@ async fn sync_events(
         set_presence: request.set_presence,
         timeout: request.timeout.unwrap_or(Duration::ZERO),
     };
-    let response = sync.wait(request, drain.begun()).await?;
+    let response = sync.wait(request, patience.end(&requester)).await?;
+    patience.check(&requester).await?;
     let style = Style {
         filter: &filter,
         state,
@@ -94,6 +95,10 @@ async fn filter(
     let definition = match filter {
         None => FilterDefinition::default(),
         Some(sync_events::v3::Filter::FilterDefinition(definition)) => definition,
+        // What is no id was meant to be JSON.
+        Some(sync_events::v3::Filter::FilterId(json)) if json.trim_start().starts_with('{') => {
+            serde_json::from_str(&json)?
+        }
         Some(sync_events::v3::Filter::FilterId(id)) => filters.find(requester.user, &id).await?,
         Some(_) => {
             return Err(ApiError::invalid_param(

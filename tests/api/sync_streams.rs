@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::{
+    chat::encode,
     server::{TestServer, User},
     sync::{filter, since},
 };
@@ -301,6 +302,78 @@ async fn tokens_that_are_no_good(pool: PgPool) {
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
     let (status, _) = server.get(&alice, "/sync?filter=99").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+    for (bad, code) in [(r#"{"room":5}"#, "M_BAD_JSON"), ("{room", "M_NOT_JSON")] {
+        let query = format!("/sync?filter={}", encode(bad));
+        let (status, body) = server.get(&alice, &query).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(body["errcode"], code);
+    }
     let answer = server.sync_with(&alice, "since=s1_99_5_5_abc_0").await;
     assert!(answer["rooms"]["join"].get(&room).is_some(), "{answer}");
+}
+
+/// What a request that waits is answered when something happens to its session.
+async fn interrupted(
+    server: &TestServer,
+    (user, path): (&User, &str),
+    happens: impl Future<Output = (StatusCode, Value)>,
+) -> (StatusCode, Value) {
+    let started = Instant::now();
+    let (answer, (status, body)) = tokio::join!(server.get(user, path), happens);
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert!(started.elapsed() < LONG / 2, "nothing ended the waiting");
+    answer
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_is_logged_out_while_waiting_is_told_nothing(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let root = server.register_admin("root").await;
+    for (name, waits_for) in [("alice", "sync"), ("bob", "events")] {
+        let user = server.register(name).await;
+        let room = server.create_public_room(&user).await;
+        let path = match waits_for {
+            "sync" => {
+                let before = settled(&server, &user).await;
+                format!("/sync?timeout={}&{}", LONG.as_millis(), since(&before))
+            }
+            _ => format!("/events?timeout={}&room_id={room}", LONG.as_millis()),
+        };
+        let lock = format!("/_matrix/client/v1/admin/lock/{}", user.id);
+        let locked = server.put(&root, &lock, json!({ "locked": true }));
+
+        let (status, body) = interrupted(&server, (&user, &path), locked).await;
+
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{waits_for}: {body}");
+        assert_eq!(body["errcode"], "M_USER_LOCKED", "{waits_for}");
+        server.put(&root, &lock, json!({ "locked": false })).await;
+        let logout = server.post(&user, "/logout", json!({}));
+
+        let (status, body) = interrupted(&server, (&user, &path), logout).await;
+
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{waits_for}: {body}");
+        assert_eq!(body["errcode"], "M_UNKNOWN_TOKEN", "{waits_for}");
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn another_process_that_logs_out_ends_what_waits_too(pool: PgPool) {
+    let one = TestServer::among_others(pool.clone(), None).await;
+    let other = TestServer::among_others(pool, None).await;
+    let alice = one.register("alice").await;
+    let bob = one.register("bob").await;
+    let room = one.create_public_room(&bob).await;
+    one.join(&alice, &room).await;
+    let before = settled(&one, &alice).await;
+    let path = format!("/sync?timeout={}&{}", LONG.as_millis(), since(&before));
+    let happens = async {
+        let answer = other.post(&alice, "/logout", json!({})).await;
+        one.say(&bob, &room, "secret").await;
+        answer
+    };
+
+    let (status, body) = interrupted(&one, (&alice, &path), happens).await;
+
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+    assert_eq!(body["errcode"], "M_UNKNOWN_TOKEN");
 }

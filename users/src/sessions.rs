@@ -79,6 +79,7 @@ pub struct Session {
     pub standing: Standing,
     hash: TokenHash,
     expires_ts: Option<i64>,
+    changed: CancellationToken,
 }
 
 /// Why a token is refused.
@@ -204,7 +205,23 @@ impl Sessions {
     ///
     /// [`AuthError::Unknown`] and [`AuthError::Expired`] when it stands for nobody.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Session>, AuthError> {
-        let hash = TokenHash::of(token);
+        self.find(TokenHash::of(token)).await
+    }
+
+    /// Says whom the token of `session` stands for by now: who waits for long may have been logged out meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::authenticate`]. A token that is refreshed counts as expired when it is gone: the client may have the
+    /// one that replaced it, and is not to forget its keys.
+    pub async fn authenticate_again(&self, session: &Session) -> Result<Arc<Session>, AuthError> {
+        match self.find(session.hash).await {
+            Err(AuthError::Unknown) if session.expires_ts.is_some() => Err(AuthError::Expired),
+            outcome => outcome,
+        }
+    }
+
+    async fn find(&self, hash: TokenHash) -> Result<Arc<Session>, AuthError> {
         let session = match self.0.cache.get(&hash) {
             Some(session) => session,
             // In a box, so that whoever waits for long keeps no room for it.
@@ -226,8 +243,7 @@ impl Sessions {
             self.retire_replaced(&row, hash).await?;
         }
         let session = Arc::new(Session::from_row(row, hash)?);
-        self.0.cache.insert(hash, &session, ticket);
-        Ok(session)
+        Ok(self.0.cache.insert(hash, session, ticket))
     }
 
     /// Notes that the session's device was seen at `address` with the program `user_agent`.
@@ -369,6 +385,12 @@ impl Sessions {
 }
 
 impl Session {
+    /// Returns when the session ended or its account changed, as far as this process keeps it in memory; a later request
+    /// finds out in any case.
+    pub async fn changed(&self) {
+        self.changed.cancelled().await;
+    }
+
     fn from_row(row: SessionRow, hash: TokenHash) -> sqlx::Result<Self> {
         let user_id = OwnedUserId::try_from(row.user_id);
         Ok(Self {
@@ -380,6 +402,7 @@ impl Session {
             standing: Standing::of(row.locked, row.suspended),
             hash,
             expires_ts: row.expires_ts,
+            changed: CancellationToken::new(),
         })
     }
 }

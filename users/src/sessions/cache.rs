@@ -55,16 +55,32 @@ impl Cache {
         }
     }
 
-    /// Keeps a session, unless something changed since its row was read.
-    pub(super) fn insert(&self, hash: TokenHash, session: &Arc<Session>, ticket: Ticket) {
-        let Some(tenure) = ticket.tenure else { return };
+    /// Keeps a session, unless something changed since its row was read; returns the one that is kept.
+    ///
+    /// It may have been kept for another request already, which then waits for the same change.
+    pub(super) fn insert(
+        &self,
+        hash: TokenHash,
+        session: Arc<Session>,
+        ticket: Ticket,
+    ) -> Arc<Session> {
+        let Some(tenure) = ticket.tenure else {
+            return session;
+        };
         let count = self.count();
-        if *count == ticket.forgotten {
-            self.kept.insert(hash, (tenure, session.clone()));
+        if *count != ticket.forgotten {
+            return session;
+        }
+        match self.kept.get(&hash) {
+            Some((read_in, kept)) if read_in == tenure => kept,
+            Some(_) | None => {
+                self.kept.insert(hash, (tenure, Arc::clone(&session)));
+                session
+            }
         }
     }
 
-    /// Drops sessions, after the change that concerns them is committed.
+    /// Drops sessions and wakes who waits with them, after the change that concerns them is committed.
     pub(super) fn forget(&self, hashes: &[Vec<u8>]) {
         if hashes.is_empty() {
             return;
@@ -75,7 +91,9 @@ impl Cache {
             .iter()
             .filter_map(|hash| TokenHash::from_stored(hash))
         {
-            self.kept.invalidate(&hash);
+            if let Some((_, session)) = self.kept.remove(&hash) {
+                session.changed.cancel();
+            }
         }
     }
 
@@ -90,6 +108,7 @@ impl Cache {
 mod tests {
     use hearth_core::UserNid;
     use ruma::user_id;
+    use tokio_util::sync::CancellationToken;
 
     use super::{super::Standing, *};
 
@@ -104,6 +123,7 @@ mod tests {
             standing: Standing::Good,
             hash,
             expires_ts: None,
+            changed: CancellationToken::new(),
         };
         (hash, Arc::new(session))
     }
@@ -115,7 +135,7 @@ mod tests {
 
         let ticket = cache.ticket();
         cache.forget(&[hash.as_bytes().to_vec()]);
-        cache.insert(hash, &session, ticket);
+        cache.insert(hash, session, ticket);
 
         assert!(cache.get(&hash).is_none());
     }
@@ -125,7 +145,7 @@ mod tests {
         let cache = Cache::new(Occupancy::shared());
         let (hash, session) = session();
 
-        cache.insert(hash, &session, cache.ticket());
+        cache.insert(hash, session, cache.ticket());
 
         assert!(cache.get(&hash).is_none());
     }
@@ -135,10 +155,12 @@ mod tests {
         let cache = Cache::new(Occupancy::alone());
         let (hash, session) = session();
 
-        cache.insert(hash, &session, cache.ticket());
+        let kept = cache.insert(hash, session, cache.ticket());
         assert!(cache.get(&hash).is_some());
+        assert!(!kept.changed.is_cancelled());
         cache.forget(&[hash.as_bytes().to_vec()]);
 
         assert!(cache.get(&hash).is_none());
+        assert!(kept.changed.is_cancelled());
     }
 }
