@@ -123,15 +123,11 @@ impl Config {
         load::load(sources)
     }
 
-    /// The address under which clients reach this server, without a slash at its end.
-    ///
-    /// Without `public_baseurl` it is guessed from the server name.
+    /// The address under which clients reach this server, without a slash at its end, if it is set.
     #[must_use]
-    pub fn client_baseurl(&self) -> String {
-        match &self.public_baseurl {
-            Some(url) => url.trim_end_matches('/').to_owned(),
-            None => format!("https://{}", self.server_name),
-        }
+    pub fn client_baseurl(&self) -> Option<&str> {
+        let url = self.public_baseurl.as_deref()?;
+        Some(url.trim_end_matches('/'))
     }
 
     /// Whether this process does `role`.

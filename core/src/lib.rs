@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod nid;
 pub mod pdu;
+mod room_version;
 pub mod signing;
 pub mod token;
 pub mod words;
@@ -14,5 +15,6 @@ pub use self::{
     clock::Clock,
     nid::{DestinationNid, EventNid, Position, RoomNid, SnapshotNid, StateKeyNid, UserNid},
     pdu::Pdu,
+    room_version::SUPPORTED_ROOM_VERSIONS,
     signing::Identity,
 };

@@ -1,23 +1,7 @@
 //! Room versions and their rules.
 
+pub use hearth_core::SUPPORTED_ROOM_VERSIONS as SUPPORTED;
 use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
-
-/// The room versions that rooms may be created with and joined in, oldest first.
-///
-/// The first version is left out: its way to resolve states lets what was changed long ago come back.
-pub const SUPPORTED: [RoomVersionId; 11] = [
-    RoomVersionId::V2,
-    RoomVersionId::V3,
-    RoomVersionId::V4,
-    RoomVersionId::V5,
-    RoomVersionId::V6,
-    RoomVersionId::V7,
-    RoomVersionId::V8,
-    RoomVersionId::V9,
-    RoomVersionId::V10,
-    RoomVersionId::V11,
-    RoomVersionId::V12,
-];
 
 /// The rules of a room version, if it is supported.
 #[must_use]

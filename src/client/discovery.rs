@@ -3,14 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use hearth_core::config::Config;
-use ruma::{
-    RoomVersionId,
-    api::client::discovery::{
-        discover_homeserver::{self, HomeserverInfo},
-        discover_support::{self, Contact, ContactRole},
-        get_capabilities, get_supported_versions,
-    },
+use hearth_core::{SUPPORTED_ROOM_VERSIONS, config::Config};
+use ruma::api::client::discovery::{
+    discover_homeserver::{self, HomeserverInfo},
+    discover_support::{self, Contact, ContactRole},
+    get_capabilities, get_supported_versions,
 };
 use serde_json::{Value, json};
 
@@ -26,21 +23,14 @@ const VERSIONS: [&str; 9] = [
 ];
 
 /// Features of later versions that are served, under the names by which clients ask for them.
-const UNSTABLE_FEATURES: [&str; 3] = [
+const UNSTABLE_FEATURES: [&str; 7] = [
+    "org.matrix.msc3952_intentional_mentions",
+    "org.matrix.msc3981",
     "org.matrix.msc4222",
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
     "uk.tcpip.msc4133.stable",
     "uk.timedout.msc4323",
-];
-
-/// The versions of rooms that can be created and joined.
-const ROOM_VERSIONS: [RoomVersionId; 7] = [
-    RoomVersionId::V6,
-    RoomVersionId::V7,
-    RoomVersionId::V8,
-    RoomVersionId::V9,
-    RoomVersionId::V10,
-    RoomVersionId::V11,
-    RoomVersionId::V12,
 ];
 
 /// The endpoints of this module.
@@ -73,7 +63,8 @@ async fn get_capabilities(
     requester: Requester,
     _: Ruma<get_capabilities::v3::Request>,
 ) -> Result<Json<Value>, ApiError> {
-    let versions: BTreeMap<_, _> = ROOM_VERSIONS.map(|version| (version, "stable")).into();
+    let stable = SUPPORTED_ROOM_VERSIONS.map(|version| (version, "stable"));
+    let versions = BTreeMap::from(stable);
     let mut capabilities = json!({
         "m.change_password": { "enabled": true },
         "m.room_versions": {
@@ -99,7 +90,10 @@ async fn discover_homeserver(
     State(config): State<Arc<Config>>,
     _: Ruma<discover_homeserver::Request>,
 ) -> Result<Ruma<discover_homeserver::Response>, ApiError> {
-    let homeserver = HomeserverInfo::new(config.client_baseurl());
+    // A guess would lead clients astray.
+    let url = config.client_baseurl();
+    let url = url.ok_or_else(|| ApiError::not_found("no address for clients is set"))?;
+    let homeserver = HomeserverInfo::new(url.to_owned());
 
     Ok(Ruma(discover_homeserver::Response::new(homeserver)))
 }

@@ -26,10 +26,7 @@ impl Welcome {
     /// The page of the server that `config` describes.
     #[must_use]
     pub fn new(config: &Config, address: &str) -> Self {
-        let homeserver = match &config.public_baseurl {
-            Some(url) => url.trim_end_matches('/'),
-            None => address,
-        };
+        let homeserver = config.client_baseurl().unwrap_or(address);
         let page = include_str!("welcome.html")
             .replace("@SERVER_NAME@", &escape(config.server_name.as_str()))
             .replace("@HOMESERVER@", &escape(homeserver));

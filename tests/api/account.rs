@@ -211,7 +211,8 @@ async fn capabilities_say_what_can_be_done(pool: PgPool) {
     let capabilities = &body["capabilities"];
     assert_eq!(capabilities["m.change_password"]["enabled"], true);
     assert_eq!(capabilities["m.room_versions"]["default"], "12");
-    assert_eq!(capabilities["m.room_versions"]["available"]["6"], "stable");
+    assert_eq!(capabilities["m.room_versions"]["available"]["2"], "stable");
+    assert_eq!(capabilities["m.room_versions"]["available"]["12"], "stable");
     assert!(capabilities.get("m.account_moderation").is_none());
     let (_, body) = server.get(&admin, "/capabilities").await;
     assert_eq!(body["capabilities"]["m.account_moderation"]["lock"], true);
@@ -225,12 +226,28 @@ async fn capabilities_say_what_can_be_done(pool: PgPool) {
 async fn anybody_can_discover_the_server(pool: PgPool) {
     let server = TestServer::new(pool).await;
 
-    let (_, client) = server.get_anonymously("/.well-known/matrix/client").await;
-    assert_eq!(client["m.homeserver"]["base_url"], "https://example.org");
+    let (status, body) = server.get_anonymously("/.well-known/matrix/client").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(body["errcode"], "M_NOT_FOUND");
     let (status, _) = server.get_anonymously("/.well-known/matrix/support").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let (_, body) = server.get_anonymously("/login").await;
     assert_eq!(body["flows"][0]["type"], "m.login.password");
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn clients_are_led_to_the_address_that_is_set(pool: PgPool) {
+    let config = Config {
+        server_name: ruma::server_name!("example.org").to_owned(),
+        public_baseurl: Some("https://matrix.example.org/".to_owned()),
+        ..Config::default()
+    };
+    let server = TestServer::with_config(pool, config).await;
+
+    let (_, client) = server.get_anonymously("/.well-known/matrix/client").await;
+
+    let url = &client["m.homeserver"]["base_url"];
+    assert_eq!(url, "https://matrix.example.org");
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]

@@ -7,6 +7,7 @@ use super::{
     surroundings::{Email, Redis},
     units::{Bind, Secret, Size, Span},
 };
+use crate::SUPPORTED_ROOM_VERSIONS;
 
 /// The largest event, with which a body limit must not interfere.
 const LARGEST_EVENT: usize = 65_536;
@@ -20,6 +21,7 @@ pub(super) fn check(config: &Config, loader: &mut Loader<'_>) {
     check_limits(&config.limits, loader);
     check_sessions(&config.sessions, loader);
     check_voip(config, loader);
+    check_rooms(config, loader);
     check_server_notices(config, loader);
     check_log_level(&config.log.level, loader);
     for (index, contact) in config.support.contacts.iter().enumerate() {
@@ -58,6 +60,15 @@ fn check_names(config: &Config, loader: &mut Loader<'_>) {
     }
     if config.roles.is_empty() {
         loader.refuse(&["roles"], "a process without a role does nothing");
+    }
+}
+
+fn check_rooms(config: &Config, loader: &mut Loader<'_>) {
+    let version = &config.rooms.default_version;
+    if !SUPPORTED_ROOM_VERSIONS.contains(version) {
+        let known = SUPPORTED_ROOM_VERSIONS.map(|version| version.to_string());
+        let reason = format!("{:?} is none of {}", version.as_str(), known.join(", "));
+        loader.refuse(&["rooms", "default_version"], reason);
     }
 }
 

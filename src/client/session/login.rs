@@ -95,9 +95,8 @@ async fn login(
     response.refresh_token = opened.refresh_token;
     response.expires_in = opened.expires_in;
     response.well_known = config
-        .public_baseurl
-        .is_some()
-        .then(|| DiscoveryInfo::new(HomeserverInfo::new(config.client_baseurl())));
+        .client_baseurl()
+        .map(|url| DiscoveryInfo::new(HomeserverInfo::new(url.to_owned())));
     Ok(Ruma(response))
 }
 

@@ -153,6 +153,10 @@ fn what_makes_no_sense_is_refused() {
             "line 1: public_baseurl: \"matrix.org\" is not",
         ),
         (
+            "[rooms]\ndefault_version = \"99\"",
+            "line 2: rooms.default_version: \"99\" is none of 2, 3",
+        ),
+        (
             "[limits]\nmax_body = 10",
             "line 2: limits.max_body: smaller than an event",
         ),
