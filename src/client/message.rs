@@ -7,14 +7,13 @@ use axum::{
 use hearth_core::token::PageToken;
 use hearth_journal::Journal;
 use hearth_rooms::{PageRequest, Rooms, View};
-use http::Uri;
 use ruma::api::{Direction, client::message::get_message_events};
 
 use super::{
     ClientState,
     reader::{FilterParameter, Reader, limit, raws, token, view},
 };
-use crate::http::{Api, ApiError, Ruma};
+use crate::http::{Api, ApiError, Ruma, query};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
@@ -29,12 +28,8 @@ async fn forwards_unless_said(mut request: Request) -> Request {
     if query.split('&').any(|pair| pair.starts_with("dir=")) {
         return request;
     }
-    let with_direction = format!("{}?{query}&dir=f", request.uri().path());
-    let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = with_direction.parse().ok().or(parts.path_and_query);
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
+    let with_direction = format!("{query}&dir=f");
+    query::replace(&mut request, &with_direction);
     request
 }
 

@@ -1,6 +1,9 @@
 //! What refers to an event.
 
-use axum::extract::State;
+use axum::{
+    extract::{Request, State},
+    middleware::map_request,
+};
 use hearth_rooms::{ClientEvent, LEVELS, Receiver, RelatedRequest, Relations, RoomIdField, Rooms};
 use ruma::{
     EventId, RoomId, UInt,
@@ -17,10 +20,13 @@ use super::{
     ClientState,
     reader::{Reader, event, limit, raws, token},
 };
-use crate::http::{Api, ApiError, Ruma};
+use crate::http::{Api, ApiError, Ruma, query};
 
 /// How many events are answered when the client does not say.
 const DEFAULT_LIMIT: u32 = 20;
+
+/// `recurse` before it was specified.
+const UNSTABLE_RECURSE: &str = "org.matrix.msc3981.recurse=";
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
@@ -28,6 +34,23 @@ pub(super) fn api() -> Api<ClientState> {
         .endpoint(get_relating_events)
         .endpoint(get_relating_events_with_rel_type)
         .endpoint(get_relating_events_with_rel_type_and_event_type)
+        .layer(map_request(with_stable_name))
+}
+
+/// Calls `recurse` by the name that it has in the specification.
+async fn with_stable_name(mut request: Request) -> Request {
+    let query = request.uri().query().unwrap_or_default();
+    if query.contains(UNSTABLE_RECURSE) {
+        let pairs = query
+            .split('&')
+            .map(|pair| match pair.strip_prefix(UNSTABLE_RECURSE) {
+                Some(value) => format!("recurse={value}"),
+                None => pair.to_owned(),
+            });
+        let stable = pairs.collect::<Vec<_>>().join("&");
+        query::replace(&mut request, &stable);
+    }
+    request
 }
 
 /// What the three endpoints have in common.

@@ -33,7 +33,8 @@ async fn get_threads(
     let asked = ThreadsRequest {
         participated: match request.include {
             IncludeThreads::Participated => Participation::Own,
-            IncludeThreads::All | _ => Participation::Any,
+            IncludeThreads::All => Participation::Any,
+            _ => return Err(ApiError::invalid_param("`include` is all or participated")),
         },
         from: token(request.from.as_deref())?,
         limit: limit(request.limit.unwrap_or(DEFAULT_LIMIT.into()), None),

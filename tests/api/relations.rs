@@ -162,9 +162,12 @@ async fn children_are_listed_by_kind_and_in_pages(pool: PgPool) {
     let forth = related(&server, &alice, &room, &format!("{root}?dir=f")).await;
     assert_eq!(ids(&forth["chunk"]), [&*one, &two, &three]);
 
-    let deep = related(&server, &alice, &room, &format!("{root}?recurse=true")).await;
-    assert_eq!(ids(&deep["chunk"]), [&*below, &three, &two, &one]);
-    assert_eq!(deep["recursion_depth"], 3);
+    for name in ["recurse", "org.matrix.msc3981.recurse"] {
+        let query = format!("{root}?limit=9&{name}=true");
+        let deep = related(&server, &alice, &room, &query).await;
+        assert_eq!(ids(&deep["chunk"]), [&*below, &three, &two, &one]);
+        assert_eq!(deep["recursion_depth"], 3);
+    }
 
     let none = related(
         &server,
@@ -227,6 +230,9 @@ async fn threads_are_listed_by_their_newest_event(pool: PgPool) {
         .get(&bob, &format!("{path}?include=participated"))
         .await;
     assert_eq!(ids(&his["chunk"]), [&*one]);
+    let (status, body) = server.get(&bob, &format!("{path}?include=bad")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(body["errcode"], "M_INVALID_PARAM");
 }
 
 /// A reaction of a user to an event.
