@@ -27,6 +27,9 @@ pub(crate) const KIND: &str = "m.push_rules";
 /// The kinds in the order in which they are checked.
 const KINDS: [&str; 5] = ["override", "content", "room", "sender", "underride"];
 
+/// The actions that are mere words; the last two are of old, and do nothing.
+const ACTIONS: [&str; 3] = ["notify", "dont_notify", "coalesce"];
+
 /// How many rules a user may add.
 const MAX_RULES: usize = 2_000;
 
@@ -197,6 +200,7 @@ impl PushRules {
         rule_id: &str,
         actions: &[Action],
     ) -> Result<(), ChangeRuleError> {
+        refuse_unknown(actions)?;
         self.change(user, user_id, |rules| {
             rules
                 .set_actions(kind.clone(), rule_id, actions.to_vec())
@@ -224,6 +228,31 @@ impl PushRules {
     }
 }
 
+fn actions(rule: &NewPushRule) -> &[Action] {
+    match rule {
+        NewPushRule::Override(rule)
+        | NewPushRule::PostContent(rule)
+        | NewPushRule::Underride(rule) => &rule.actions,
+        NewPushRule::Content(rule) => &rule.actions,
+        NewPushRule::Room(rule) => &rule.actions,
+        NewPushRule::Sender(rule) => &rule.actions,
+        _ => &[],
+    }
+}
+
+/// Refuses actions whose name means nothing.
+fn refuse_unknown(actions: &[Action]) -> Result<(), ChangeRuleError> {
+    let is_known = |action: &Action| match serde_json::to_value(action) {
+        Ok(Value::String(name)) => ACTIONS.contains(&name.as_str()),
+        Ok(_) | Err(_) => true,
+    };
+    if actions.iter().all(is_known) {
+        Ok(())
+    } else {
+        Err(ChangeRuleError::Invalid("there is no such action"))
+    }
+}
+
 /// Puts a rule where it shall stand.
 ///
 /// One that is there already and moves is taken out first, or it would be counted among those that it passes.
@@ -233,6 +262,7 @@ fn place(
     after: Option<&str>,
     before: Option<&str>,
 ) -> Result<(), ChangeRuleError> {
+    refuse_unknown(actions(rule))?;
     let (kind, id) = (rule.kind(), rule.rule_id());
     // A rule is no neighbour of itself.
     if [after, before]

@@ -126,6 +126,27 @@ async fn rules_of_every_kind_come_and_go(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn actions_that_do_not_exist_are_refused(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let unknown = json!({ "actions": ["notify", "shout"] });
+
+    for path in [
+        "room/!a:example.org",
+        "override/.m.rule.suppress_notices/actions",
+    ] {
+        let (status, code) = put(&server, &alice, path, unknown.clone()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(code, "M_INVALID_PARAM", "{path}");
+    }
+    for action in ["dont_notify", "coalesce"] {
+        let known = json!({ "actions": [action, { "set_tweak": "highlight" }] });
+        let (status, _) = put(&server, &alice, "room/!a:example.org", known).await;
+        assert_eq!(status, StatusCode::OK, "{action}");
+    }
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn rules_are_switched_off_and_changed(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, State};
+use axum::{
+    Json,
+    extract::{FromRef, State},
+    response::{IntoResponse as _, Response},
+};
 use hearth_core::config::Config;
 use hearth_store::registration_token::Validity;
 use hearth_users::{
@@ -18,6 +22,7 @@ use ruma::api::{
     },
     error::ErrorKind,
 };
+use serde_json::json;
 
 use crate::{
     client::ClientState,
@@ -42,7 +47,7 @@ async fn register(
     State(limits): State<RateLimits>,
     address: ClientAddress,
     request: Interactive<register::v3::Request>,
-) -> Result<Ruma<register::v3::Response>, ApiError> {
+) -> Result<Response, ApiError> {
     let asked = request.peek()?;
     if asked.kind == RegistrationKind::Guest {
         limits.check_address(Action::Registration, address)?;
@@ -85,7 +90,7 @@ impl Registering {
         &self,
         authenticated: Authenticated<register::v3::Request>,
         guest: Option<Arc<Session>>,
-    ) -> Result<Ruma<register::v3::Response>, ApiError> {
+    ) -> Result<Response, ApiError> {
         let request = authenticated.request;
         let Some(password) = authenticated.new_password else {
             let message = "password is missing";
@@ -103,7 +108,8 @@ impl Registering {
             self.accounts.register(new).await?
         };
         if request.inhibit_login {
-            return Ok(Ruma(register::v3::Response::new(account.user_id)));
+            // `ruma` would write that the device is `null`.
+            return Ok(Json(json!({ "user_id": account.user_id })).into_response());
         }
         let new = NewSession {
             user: account.user,
@@ -115,10 +121,7 @@ impl Registering {
     }
 
     /// Makes a guest, of whose request nothing counts but the name of the device.
-    async fn register_guest(
-        &self,
-        request: register::v3::Request,
-    ) -> Result<Ruma<register::v3::Response>, ApiError> {
+    async fn register_guest(&self, request: register::v3::Request) -> Result<Response, ApiError> {
         if !self.config.registration.guests {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
@@ -140,11 +143,7 @@ impl Registering {
         self.log_in(account, &new).await
     }
 
-    async fn log_in(
-        &self,
-        account: Account,
-        new: &NewSession,
-    ) -> Result<Ruma<register::v3::Response>, ApiError> {
+    async fn log_in(&self, account: Account, new: &NewSession) -> Result<Response, ApiError> {
         let opened = self.sessions.open(new).await?;
 
         let mut response = register::v3::Response::new(account.user_id);
@@ -152,7 +151,7 @@ impl Registering {
         response.device_id = Some(opened.device_id);
         response.refresh_token = opened.refresh_token;
         response.expires_in = opened.expires_in;
-        Ok(Ruma(response))
+        Ok(Ruma(response).into_response())
     }
 
     /// The guest who wants to become an ordinary user, and who must say its name.
