@@ -13,6 +13,7 @@ pub mod live;
 pub mod object;
 pub mod observe;
 pub mod paired;
+pub mod query;
 pub mod ruma;
 pub mod signed;
 mod socket;

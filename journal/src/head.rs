@@ -42,6 +42,7 @@ struct State {
 
 impl Head {
     pub(crate) fn new(head: Position) -> Self {
+        show(head);
         Self {
             state: Mutex::new(State {
                 head,
@@ -131,15 +132,20 @@ impl Head {
         }
         if state.head != before {
             self.position.send_replace(state.head);
-            // A gauge is a float; positions are exact up to 2^53.
-            #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-            metrics::gauge!("hearth_stream_position").set(state.head.0 as f64);
+            show(state.head);
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Shows the head to who watches the server.
+fn show(head: Position) {
+    // A gauge is a float; positions are exact up to 2^53.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    metrics::gauge!("hearth_stream_position").set(head.0 as f64);
 }
 
 #[cfg(test)]

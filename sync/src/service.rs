@@ -90,7 +90,7 @@ impl Sync {
             hub: hub.clone(),
             sent_members: SentMembers::new(),
             states: Cache::new(CACHED_STATES),
-            waiting: Waiting::default(),
+            waiting: Waiting::nobody(),
         }));
         tasks.spawn(follow::run(sync.clone(), hub, announcements, stop.clone()));
         tasks.spawn(follow::epochs(sync.clone(), stop.clone()));

@@ -6,10 +6,16 @@ use std::sync::{
 };
 
 /// Counts clients that wait for something new.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Waiting(Arc<AtomicU32>);
 
 impl Waiting {
+    /// Nobody waits.
+    pub(crate) fn nobody() -> Self {
+        show(0);
+        Self(Arc::default())
+    }
+
     /// Counts one more while the guard lives.
     pub(crate) fn enter(&self) -> Guard {
         show(self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1));

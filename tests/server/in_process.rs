@@ -52,6 +52,8 @@ async fn a_server_serves_people_monitors_and_prometheus(pool: PgPool) {
         "route=\"unmatched\",status=\"404\"",
         "hearth_database_connections ",
         "hearth_database_connections_idle ",
+        "hearth_stream_position ",
+        "hearth_sync_waiting ",
     ] {
         assert!(figures.contains(part), "{part} is not in {figures}");
     }
