@@ -50,6 +50,34 @@ async fn typing_receipts_and_presence_are_seen_on_the_other_server(pool: PgPool)
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_receipt_without_a_thread_is_not_lost_behind_one_with_a_thread(pool: PgPool) {
+    let pair = Pair::start(pool).await;
+    let (host, guest) = (&pair.host, &pair.guest);
+    let (alice, bob) = (host.register("alice").await, guest.register("bob").await);
+    let room = host.room(&alice, json!({ "preset": "public_chat" })).await;
+    guest.join(&bob, &room, &host.name).await;
+    for body in ["one", "two", "three"] {
+        let event = guest.say(&bob, &room, body).await;
+        host.sees(&alice, &room, &event).await;
+
+        let path = format!("/rooms/{}/receipt/m.read/{}", encode(&room), encode(&event));
+        for receipt in [json!({}), json!({ "thread_id": "main" })] {
+            guest.ask(&bob, "POST", &path, Some(receipt)).await;
+        }
+
+        host.sync_until(&alice, "Bob has read all", |response| {
+            let events = &response["rooms"]["join"][&room]["ephemeral"]["events"];
+            has(events, |content| {
+                let receipt = content["content"][&event]["m.read"].get(&bob.id);
+                receipt.is_some_and(|receipt| receipt.get("thread_id").is_none())
+            })
+        })
+        .await;
+    }
+    pair.end().await;
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_message_to_a_device_arrives_once_though_the_server_was_away(pool: PgPool) {
     let mut pair = Pair::start(pool).await;
     let (alice, bob) = (

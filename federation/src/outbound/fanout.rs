@@ -193,10 +193,13 @@ impl Outbound {
             self.store(end).await?;
             cursor.stored = end;
         }
-        cursor.done = end;
+        let since = std::mem::replace(&mut cursor.done, end);
         let receipts = entries.iter().filter(|entry| entry.kind == Kind::Receipt);
-        for (room, user) in receipts.filter_map(|entry| Some((entry.room?, entry.user?))) {
-            self.tell_receipts(room, user).await?;
+        let readers: BTreeSet<_> = receipts
+            .filter_map(|entry| Some((entry.room?, entry.user?)))
+            .collect();
+        for (room, user) in readers {
+            self.tell_receipts(room, user, since).await?;
         }
         Ok(())
     }

@@ -1,15 +1,23 @@
 //! Telling other servers how far our users have read.
 
-use hearth_core::{RoomNid, UserNid};
+use hearth_core::{Position, RoomNid, UserNid};
 use hearth_store::receipt;
-use ruma::events::receipt::ReceiptType;
+use ruma::{RoomId, UserId, events::receipt::ReceiptType};
 use serde_json::{Map, Value, json};
 
 use super::{Outbound, registry::Topic};
 
 impl Outbound {
-    /// Tells the servers in a room what a user of ours has read there.
-    pub(super) async fn tell_receipts(&self, room: RoomNid, user: UserNid) -> sqlx::Result<()> {
+    /// Tells the servers in a room what a user of ours has read there after `since`.
+    ///
+    /// Each thread in a message of its own: one message has place for one receipt of a user, and the last one need not
+    /// say the most.
+    pub(super) async fn tell_receipts(
+        &self,
+        room: RoomNid,
+        user: UserNid,
+        since: Position,
+    ) -> sqlx::Result<()> {
         let Some(user_id) = self.own_user(user).await? else {
             return Ok(());
         };
@@ -23,25 +31,28 @@ impl Outbound {
         let Some(room_id) = self.0.parts.rooms.find_by_nid(room).await? else {
             return Ok(());
         };
-        // Of several threads, the last one that was read; the others were told when they were.
         let public = receipts
             .iter()
             .filter(|receipt| receipt.kind == ReceiptType::Read.as_str());
-        let Some(newest) = public.max_by_key(|receipt| receipt.position) else {
-            return Ok(());
-        };
-        let mut data = Map::from_iter([("ts".to_owned(), Value::from(newest.ts))]);
-        if !newest.thread.is_empty() {
-            data.insert("thread_id".to_owned(), newest.thread.as_str().into());
+        for receipt in public.filter(|receipt| receipt.position > since) {
+            let edu = edu(&room_id.id, &user_id, receipt);
+            let topic = Topic::Receipt(room, user, receipt.thread.clone());
+            self.tell(&servers, &topic, &edu).await?;
         }
-        let edu = json!({
-            "edu_type": "m.receipt",
-            "content": { (room_id.id.as_str()): { "m.read": { (user_id.as_str()): {
-                "data": data,
-                "event_ids": [newest.event_id],
-            } } } },
-        });
-        self.tell(&servers, &Topic::Receipts(room, user), &edu)
-            .await
+        Ok(())
     }
+}
+
+fn edu(room_id: &RoomId, user_id: &UserId, receipt: &receipt::Stored) -> Value {
+    let mut data = Map::from_iter([("ts".to_owned(), Value::from(receipt.ts))]);
+    if !receipt.thread.is_empty() {
+        data.insert("thread_id".to_owned(), receipt.thread.as_str().into());
+    }
+    json!({
+        "edu_type": "m.receipt",
+        "content": { (room_id.as_str()): { "m.read": { (user_id.as_str()): {
+            "data": data,
+            "event_ids": [receipt.event_id],
+        } } } },
+    })
 }

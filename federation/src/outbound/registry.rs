@@ -15,8 +15,8 @@ const MOST_EPHEMERA: usize = 1_000;
 pub(super) enum Topic {
     /// Whether a user types in a room.
     Typing(RoomNid, UserNid),
-    /// A user's receipts in a room.
-    Receipts(RoomNid, UserNid),
+    /// How far a user has read in a room, and in which thread.
+    Receipt(RoomNid, UserNid, String),
     /// Whether a user is there.
     Presence(UserNid),
 }
@@ -129,6 +129,17 @@ mod tests {
 
         assert_eq!(registry.take(THERE, 10), ["new"]);
         assert!(registry.take(THERE, 10).is_empty());
+    }
+
+    #[test]
+    fn what_is_read_in_different_threads_is_told_apart() {
+        let registry = Registry::default();
+        for thread in ["", "main"] {
+            let topic = Topic::Receipt(RoomNid(1), UserNid(1), thread.to_owned());
+            registry.add(THERE, topic, thread);
+        }
+
+        assert_eq!(registry.take(THERE, 10), ["", "main"]);
     }
 
     #[test]
