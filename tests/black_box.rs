@@ -4,6 +4,8 @@
 mod black_box {
     mod clients;
     mod crash;
+    #[path = "../shared/ports.rs"]
+    mod ports;
     mod process;
     mod redis;
     mod together;

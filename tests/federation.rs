@@ -9,5 +9,7 @@ mod federation {
     mod invites;
     mod outages;
     mod pair;
+    #[path = "../shared/ports.rs"]
+    mod ports;
     mod rooms;
 }

@@ -8,6 +8,8 @@ mod hostile {
     mod dead_servers;
     mod foreign_room;
     mod peer;
+    #[path = "../shared/ports.rs"]
+    mod ports;
     #[path = "../black_box/process.rs"]
     #[expect(dead_code, reason = "tests of crashes need more of it")]
     mod process;

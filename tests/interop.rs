@@ -17,6 +17,8 @@ mod interop {
     mod large_room;
     mod link;
     mod page;
+    #[path = "../shared/ports.rs"]
+    mod ports;
     mod request;
     mod scene;
     mod stage;

@@ -1,7 +1,6 @@
 //! A `hearth` process on a database of its own.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -10,6 +9,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, PgPool};
+
+use super::ports::free_port;
 
 /// How long a server may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,9 +41,7 @@ impl Hearth {
             let key = |folder: &Path| folder.join("data/signing.key");
             std::fs::copy(key(&twin.folder), key(&folder)).unwrap();
         }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let database = pool.connect_options().to_url_lossy();
         let config = format!(
             "server_name = \"localhost\"\ndata_dir = \"{}\"\n[[listen]]\nbind = \"127.0.0.1:{port}\"\n\

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    net::TcpListener,
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, PgPool};
 use tempfile::TempDir;
 
-use super::certificates::Authority;
+use super::{certificates::Authority, ports::free_port};
 
 /// How long something may take that goes from one server to the other.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,9 +106,7 @@ impl Side {
             .await
             .unwrap();
         let options = pool.connect_options().as_ref().clone().database(&database);
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let (cert, key) = authority.certify("localhost", folder);
         let name = format!("localhost:{port}");
         let mut config = Config {

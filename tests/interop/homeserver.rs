@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -21,6 +20,7 @@ use super::{
     certificates::{Authority, Certificate},
     hearth,
     link::Link,
+    ports::free_port,
     synapse,
 };
 
@@ -234,17 +234,6 @@ pub(crate) fn run(command: &mut Command) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// A port that nobody listens on, outside of the range that outgoing connections come from, so
-/// that it is still free after a restart.
-fn free_port() -> u16 {
-    loop {
-        let port = 20_000 + rand::random::<u16>() % 12_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn client(authority: &Authority) -> reqwest::Client {
