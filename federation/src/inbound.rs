@@ -16,12 +16,12 @@ use std::{
 };
 
 use hearth_core::Clock;
-use hearth_rooms::Rooms;
+use hearth_rooms::{Rooms, SendError};
 use hearth_store::{inbound, intern::Interner};
 use hearth_users::{Presence, Receipts, ToDevice, Typing};
 use moka::future::Cache;
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedTransactionId, ServerName,
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedTransactionId, ServerName, TransactionId,
     api::federation::transactions::edu::Edu, serde::Raw,
 };
 use serde_json::value::RawValue;
@@ -29,12 +29,17 @@ use sqlx::PgPool;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use self::events::Patience;
+
 /// How many events and other messages a transaction may have.
 const MOST_PDUS: usize = 50;
 const MOST_EDUS: usize = 100;
 
 /// How many transactions of one server may be here at a time; one is worked on, the others wait.
 const MOST_OF_ONE: usize = 8;
+
+/// How often a transaction is worked on whose events refer to what cannot be fetched in time.
+const ATTEMPTS: u32 = 3;
 
 /// How many transactions are worked on at once.
 const AT_ONCE: usize = 32;
@@ -71,6 +76,12 @@ pub enum TransactionError {
     /// The server stops.
     #[error("the server stops")]
     Stopped,
+    /// An event could not be written just now.
+    #[error("an event could not be written")]
+    Busy(#[source] SendError),
+    /// What an event refers to could not be fetched in time.
+    #[error("events that are referred to could not be fetched in time")]
+    TookTooLong,
     /// The database failed.
     #[error("a transaction could not be worked through")]
     Storage(#[from] sqlx::Error),
@@ -91,8 +102,37 @@ struct Inner {
 /// A server whose transactions are worked on.
 #[derive(Debug, Default)]
 struct Origin {
-    turn: Mutex<()>,
+    turn: Mutex<Unfinished>,
     here: AtomicUsize,
+}
+
+/// The last transaction of a server if the time was too short for it, and how often that was so.
+#[derive(Debug, Default)]
+struct Unfinished(Option<(OwnedTransactionId, u32)>);
+
+impl Unfinished {
+    /// What to do with a transaction when the time is too short for it again.
+    fn patience(&self, txn_id: &TransactionId) -> Patience {
+        match &self.0 {
+            Some((unfinished, times)) if unfinished == txn_id && times + 1 >= ATTEMPTS => {
+                Patience::Over
+            }
+            Some(_) | None => Patience::Left,
+        }
+    }
+
+    /// Takes note of what became of a transaction.
+    fn note<T>(&mut self, txn_id: OwnedTransactionId, outcome: &Result<T, TransactionError>) {
+        self.0 = match (outcome, self.0.take()) {
+            (Err(TransactionError::TookTooLong), Some((unfinished, times)))
+                if unfinished == txn_id =>
+            {
+                Some((txn_id, times + 1))
+            }
+            (Err(TransactionError::TookTooLong), _) => Some((txn_id, 1)),
+            (_, unfinished) => unfinished.filter(|(id, _)| *id != txn_id),
+        };
+    }
 }
 
 /// What [`Inbound`] is made of.
@@ -168,15 +208,23 @@ impl Inbound {
         let inbound = self.clone();
         let working = self.0.parts.tasks.spawn(async move {
             let _here = here;
-            let _turn = origin.turn.lock().await;
+            let mut unfinished = origin.turn.lock().await;
             let permit = inbound.0.at_once.acquire().await;
             let _permit = permit.map_err(|_| TransactionError::Stopped)?;
-            inbound.work_through(transaction).await
+            let txn_id = transaction.txn_id.clone();
+            let patience = unfinished.patience(&txn_id);
+            let outcome = inbound.work_through(transaction, patience).await;
+            unfinished.note(txn_id, &outcome);
+            outcome
         });
         working.await.unwrap_or(Err(TransactionError::Stopped))
     }
 
-    async fn work_through(&self, transaction: Transaction) -> Result<Outcomes, TransactionError> {
+    async fn work_through(
+        &self,
+        transaction: Transaction,
+        patience: Patience,
+    ) -> Result<Outcomes, TransactionError> {
         let Transaction {
             origin,
             txn_id,
@@ -190,7 +238,7 @@ impl Inbound {
             return read(&answer);
         }
         let (outcomes, ()) = tokio::join!(
-            self.take_pdus(&origin, pdus),
+            self.take_pdus(&origin, pdus, patience),
             self.take_edus(&origin, &edus)
         );
         let outcomes = outcomes?;
@@ -237,6 +285,24 @@ mod tests {
     use ruma::owned_event_id;
 
     use super::*;
+
+    #[test]
+    fn a_transaction_for_which_the_time_is_too_short_comes_again_a_few_times() {
+        let one = OwnedTransactionId::from("one");
+        let other = OwnedTransactionId::from("other");
+        let short = || Err::<(), _>(TransactionError::TookTooLong);
+        let mut unfinished = Unfinished::default();
+
+        for _ in 1..ATTEMPTS {
+            assert_eq!(unfinished.patience(&one), Patience::Left);
+            unfinished.note(one.clone(), &short());
+        }
+        assert_eq!(unfinished.patience(&one), Patience::Over);
+        assert_eq!(unfinished.patience(&other), Patience::Left);
+
+        unfinished.note(one.clone(), &Ok(()));
+        assert_eq!(unfinished.patience(&one), Patience::Left);
+    }
 
     #[test]
     fn an_answer_survives_the_table() {

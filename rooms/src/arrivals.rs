@@ -61,13 +61,13 @@ impl Rooms {
         room: &Room,
         origin: &ServerName,
         arrivals: Vec<Arrival>,
+        budget: &mut Budget,
     ) -> Outcomes {
-        let mut budget = Budget::new();
         let mut outcomes = Vec::with_capacity(arrivals.len());
         let mut arrivals = arrivals.into_iter().peekable();
         while arrivals.peek().is_some() {
             let some: Vec<Arrival> = arrivals.by_ref().take(TOGETHER).collect();
-            outcomes.extend(self.place_some(room, origin, some, &mut budget).await);
+            outcomes.extend(self.place_some(room, origin, some, budget).await);
         }
         outcomes
     }
@@ -120,12 +120,13 @@ impl Rooms {
         let mut told = HashMap::new();
         for id in lacked {
             budget.take_state()?;
-            let state = self.told_state(room, origin, &id).await?;
+            let asking = self.told_state(room, origin, &id);
+            let state = budget.in_time(asking).await?;
             told.insert(id, state);
         }
         // A state that was asked for brings along what authorises the event.
-        self.complete_authorities(room, origin, (&event, coming))
-            .await?;
+        let completing = self.complete_authorities(room, origin, (&event, coming));
+        budget.in_time(completing).await?;
         let (recommendation, event) = self.recommend(room, event, &mut budget.policy).await?;
         Ok(Ready {
             event,
@@ -146,9 +147,17 @@ impl Rooms {
                 SendError::Storage(_) | SendError::Overloaded | SendError::Contended
             )
         );
-        if ready.len() == 1 || !is_of_one {
-            // What fails in the database comes again as a whole.
+        if ready.len() == 1 {
             return vec![Err(error)];
+        }
+        if let ReceiveError::Failed(error) = &error
+            && !is_of_one
+        {
+            // What fails in the database comes again as a whole.
+            let failed = ready
+                .iter()
+                .map(|_| Err(ReceiveError::Failed(error.repeated())));
+            return failed.collect();
         }
         let mut outcomes = Vec::with_capacity(ready.len());
         for event in ready {
@@ -273,11 +282,8 @@ impl Rooms {
         let mut stored = ready.event.pdu.prev_events.clone();
         stored.retain(|id| series.get(id).is_none() && !ready.told.contains_key(id));
         let mut ancestry = self.ancestry_here(room, &stored).await?;
-        let mut seen = HashSet::new();
-        for id in &ready.event.pdu.prev_events {
-            if !seen.insert(id) {
-                continue;
-            }
+        let seen: HashSet<&OwnedEventId> = ready.event.pdu.prev_events.iter().collect();
+        for id in seen.iter().copied() {
             if let (Some(event), Some(after)) = (series.get(id), series.after(id)) {
                 ancestry.previous.push(event.nid);
                 ancestry.states.push(after);
@@ -286,7 +292,11 @@ impl Rooms {
                 ancestry.states.push(told.clone());
             }
         }
-        Ok(ancestry)
+        // What was about to come may have turned out to be no good.
+        match ancestry.states.len() == seen.len() {
+            true => Ok(ancestry),
+            false => Err(ReceiveError::Missing),
+        }
     }
 
     /// Those of `previous` that have a place here, and the states after them.

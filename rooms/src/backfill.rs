@@ -233,7 +233,9 @@ impl Rooms {
                 .await
             {
                 Ok(placed) => any |= placed == Past::New,
-                Err(ReceiveError::Malformed(_) | ReceiveError::Missing) => {
+                Err(
+                    ReceiveError::Malformed(_) | ReceiveError::Missing | ReceiveError::TookTooLong,
+                ) => {
                     tracing::debug!(event_id = %id, room_id = %room.id, "an event of the past cannot be placed");
                 }
                 Err(error) => return Err(error),

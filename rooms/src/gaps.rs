@@ -3,11 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use hearth_core::EventNid;
 use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Rooms,
@@ -33,9 +35,13 @@ const EARLIEST: usize = 100;
 /// How many states are asked for because of one event.
 const STATES: usize = 10;
 
+/// How long it may take to fetch what an event, or events that go into the room together, refer to.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// What may still be asked for because of one event.
 pub(crate) struct Budget {
     states: usize,
+    until: Instant,
     pub(crate) policy: Asking,
 }
 
@@ -43,8 +49,19 @@ impl Budget {
     pub(crate) fn new() -> Self {
         Self {
             states: STATES,
+            until: Instant::now() + PATIENCE,
             policy: Asking::Useful,
         }
+    }
+
+    /// Gives up what is being fetched when the time is over. What is written has no such limit: an event is not lost for
+    /// the room's being busy.
+    pub(crate) async fn in_time<T>(
+        &self,
+        fetching: impl Future<Output = Result<T, ReceiveError>>,
+    ) -> Result<T, ReceiveError> {
+        let fetched = timeout_at(self.until, fetching).await;
+        fetched.unwrap_or(Err(ReceiveError::TookTooLong))
     }
 
     /// Counts a state that is asked for.
@@ -209,11 +226,12 @@ impl Rooms {
         events: &[Box<RawValue>],
         limit: usize,
     ) -> Vec<Verified> {
-        let read = events
-            .iter()
-            .take(limit)
-            .filter_map(|json| Incoming::read(json, &room.id, &room.rules).ok());
-        let read = read.collect();
+        let mut read = Vec::with_capacity(events.len().min(limit));
+        for json in events.iter().take(limit) {
+            // The state of a large room takes a while, and others wait for this thread.
+            tokio::task::consume_budget().await;
+            read.extend(Incoming::read(json, &room.id, &room.rules));
+        }
         let verified = self.verify(&room.rules, read).await;
         verified.into_iter().filter_map(Result::ok).collect()
     }

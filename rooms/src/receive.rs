@@ -1,29 +1,25 @@
 //! Events that other servers send: the way from the bytes to a place in the room.
 //!
 //! Server-Server API, "Checks performed on receipt of a PDU". What a peer can make this do is bounded: how many events
-//! are fetched for one, how many states, and how long all of it may take.
+//! are fetched for one, how many states, and how long the fetching may take.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use hearth_store::write::Status;
 use ruma::{EventId, OwnedEventId, ServerName, events::TimelineEventType};
-use tokio::time::timeout;
 
 use crate::{
     Rooms,
     arrivals::{Arrival, Way},
     error::SendError,
     event::RoomEvent,
+    gaps::Budget,
     incoming::{Incoming, Malformed, Verified},
     room::Room,
 };
-
-/// How long it may take to fetch what an event refers to.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What became of a received event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +42,9 @@ pub enum ReceiveError {
     /// What it refers to cannot be had.
     #[error("events that it refers to cannot be had")]
     Missing,
+    /// What it refers to could not be fetched in time; some of it may be stored by now.
+    #[error("events that it refers to could not be fetched in time")]
+    TookTooLong,
     /// It could not be written.
     #[error(transparent)]
     Failed(#[from] SendError),
@@ -195,8 +194,9 @@ impl Rooms {
             event,
             way: Way::Sent,
         };
-        let placing = self.place_all(room, origin, events.into_iter().map(sent).collect());
-        let placed = timeout(PATIENCE, placing).await.unwrap_or_default();
+        let arrivals = events.into_iter().map(sent).collect();
+        let mut budget = Budget::new();
+        let placed = self.place_all(room, origin, arrivals, &mut budget).await;
         let mut placed = placed.into_iter();
         let mut results = Vec::with_capacity(ids.len());
         for event_id in ids {
@@ -214,9 +214,7 @@ impl Rooms {
         event: Verified,
     ) -> Result<Received, ReceiveError> {
         let event_id = event.pdu.event_id.clone();
-        let placing = self.place_with_ancestors(room, origin, event);
-        let outcome = timeout(PATIENCE, placing).await;
-        let outcome = outcome.unwrap_or(Err(ReceiveError::Missing));
+        let outcome = self.place_with_ancestors(room, origin, event).await;
         self.received(room, event_id, outcome).await
     }
 
@@ -228,12 +226,14 @@ impl Rooms {
     ) -> Result<Option<Status>, ReceiveError> {
         // One at a time, so that what several events lack is fetched once.
         let _alone = room.gaps.lock().await;
+        let mut budget = Budget::new();
         let lacked = self
             .lacked_previous(room, (&event, &HashSet::new()))
             .await?;
         let mut arrivals = Vec::new();
         if !lacked.is_empty() {
-            let ancestors = self.fetch_ancestors(room, origin, &event).await?;
+            let fetching = self.fetch_ancestors(room, origin, &event);
+            let ancestors = budget.in_time(fetching).await?;
             arrivals.extend(ancestors.into_iter().map(|event| Arrival {
                 event,
                 way: Way::Fetched,
@@ -243,7 +243,7 @@ impl Rooms {
             event,
             way: Way::Sent,
         });
-        let mut outcomes = self.place_all(room, origin, arrivals).await;
+        let mut outcomes = self.place_all(room, origin, arrivals, &mut budget).await;
         let own = outcomes.pop().unwrap_or(Err(ReceiveError::Missing));
         for outcome in outcomes {
             match outcome {

@@ -48,7 +48,8 @@ impl From<TransactionError> for ApiError {
                 ErrorKind::LimitExceeded(LimitExceededErrorData::new()),
                 error.to_string(),
             ),
-            TransactionError::Stopped => Self::unavailable(),
+            TransactionError::Stopped | TransactionError::TookTooLong => Self::unavailable(),
+            TransactionError::Busy(error) => error.into(),
             TransactionError::Storage(error) => error.into(),
         }
     }

@@ -3,14 +3,23 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
-use hearth_rooms::{Incoming, ReceiveError, Room};
+use hearth_rooms::{Incoming, ReceiveError, Room, SendError};
 use hearth_store::write::Status;
 use ruma::{OwnedRoomId, ServerName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
-use super::{Inbound, Outcomes};
+use super::{Inbound, Outcomes, TransactionError};
+
+/// What becomes of the events for which the time was too short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// The transaction comes again, and finds what was fetched so far.
+    Left,
+    /// It came often enough: the other server is told which events were not taken.
+    Over,
+}
 
 /// How many rooms of one transaction are worked on at once.
 const ROOMS_AT_ONCE: usize = 4;
@@ -26,7 +35,8 @@ impl Inbound {
         &self,
         origin: &ServerName,
         pdus: Vec<Box<RawValue>>,
-    ) -> sqlx::Result<Outcomes> {
+        patience: Patience,
+    ) -> Result<Outcomes, TransactionError> {
         let mut by_room: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
         for pdu in pdus {
             match serde_json::from_str::<Addressed>(pdu.get()) {
@@ -34,8 +44,10 @@ impl Inbound {
                 Err(error) => tracing::debug!(%origin, "an event belongs to no room: {error}"),
             }
         }
-        let parts: Vec<sqlx::Result<Outcomes>> = stream::iter(by_room)
-            .map(|(room_id, pdus)| async move { self.take_of_room(origin, room_id, pdus).await })
+        let taking = by_room
+            .into_iter()
+            .map(|of_room| self.take_of_room(origin, of_room, patience));
+        let parts: Vec<Result<Outcomes, TransactionError>> = stream::iter(taking)
             .buffer_unordered(ROOMS_AT_ONCE)
             .collect()
             .await;
@@ -49,9 +61,9 @@ impl Inbound {
     async fn take_of_room(
         &self,
         origin: &ServerName,
-        room_id: OwnedRoomId,
-        pdus: Vec<Box<RawValue>>,
-    ) -> sqlx::Result<Outcomes> {
+        (room_id, pdus): (OwnedRoomId, Vec<Box<RawValue>>),
+        patience: Patience,
+    ) -> Result<Outcomes, TransactionError> {
         let Some(room) = self.0.parts.rooms.find(&room_id).await? else {
             tracing::debug!(%origin, %room_id, "events of a room that is not known");
             return Ok(Outcomes::new());
@@ -72,7 +84,7 @@ impl Inbound {
         }
         let turn = self.turn(&room_id).await;
         let _turn = turn.lock().await;
-        self.receive(origin, &room, events).await
+        self.receive(origin, &room, events, patience).await
     }
 
     async fn receive(
@@ -80,7 +92,8 @@ impl Inbound {
         origin: &ServerName,
         room: &Room,
         events: Vec<Incoming>,
-    ) -> sqlx::Result<Outcomes> {
+        patience: Patience,
+    ) -> Result<Outcomes, TransactionError> {
         let ids: Vec<_> = events
             .iter()
             .map(|event| event.event_id().to_owned())
@@ -95,8 +108,12 @@ impl Inbound {
                     Status::Rejected => Err("the authorisation rules reject it".to_owned()),
                 },
                 // The whole transaction comes again, rather than that an event is lost.
-                Err(ReceiveError::Failed(hearth_rooms::SendError::Storage(error))) => {
-                    return Err(error);
+                Err(ReceiveError::Failed(SendError::Storage(error))) => return Err(error.into()),
+                Err(ReceiveError::Failed(
+                    error @ (SendError::Overloaded | SendError::Contended),
+                )) => return Err(TransactionError::Busy(error)),
+                Err(ReceiveError::TookTooLong) if patience == Patience::Left => {
+                    return Err(TransactionError::TookTooLong);
                 }
                 // Nothing is wrong with the event: it is taken once what it refers to can be had.
                 Err(error @ ReceiveError::Missing) => {

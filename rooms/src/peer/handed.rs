@@ -140,7 +140,9 @@ impl Rooms {
             Ok(received) => received,
             Err(ReceiveError::Malformed(error)) => return Err(invalid(error)),
             Err(ReceiveError::NotInRoom) => return Err(PeerError::NotFound),
-            Err(error @ ReceiveError::Missing) => return Err(invalid(error)),
+            Err(error @ (ReceiveError::Missing | ReceiveError::TookTooLong)) => {
+                return Err(invalid(error));
+            }
             Err(ReceiveError::Failed(error)) => return Err(error.into()),
         };
         if received.status != Status::Accepted {
