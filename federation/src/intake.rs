@@ -7,15 +7,19 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::client::RequestError;
+use crate::client::{Bounds, RequestError};
 
-/// How many KiB all answers together may have that are being read. Each has a bound of its own as well; this one is for
-/// servers that make many large answers be asked for at once.
-const MOST: usize = 384 * 1024;
+/// How many KiB all answers together may have that are being read: those that are small by their bound, such as keys, and
+/// the others. Each has a bound of its own as well; these are for servers that make many answers be asked for at once.
+const SMALL: usize = 64 * 1024;
+const LARGE: usize = 320 * 1024;
 
-/// The space for answers.
+/// The space for answers. The small ones have their own, so that the large ones do not keep us from finding keys.
 #[derive(Clone, Debug)]
-pub(crate) struct Intake(Arc<Semaphore>);
+pub(crate) struct Intake {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
 
 /// The space that an answer takes up, until this is dropped.
 #[derive(Debug)]
@@ -27,13 +31,20 @@ pub(crate) struct Space {
 
 impl Intake {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MOST)))
+        Self {
+            small: Arc::new(Semaphore::new(SMALL)),
+            large: Arc::new(Semaphore::new(LARGE)),
+        }
     }
 
-    /// Space for an answer of which nothing was read.
-    pub(crate) fn space(&self) -> Space {
+    /// Space for an answer of which nothing was read, and which may have so many bytes.
+    pub(crate) fn space(&self, size: usize) -> Space {
+        let all = match size <= Bounds::SMALL.size {
+            true => &self.small,
+            false => &self.large,
+        };
         Space {
-            all: Arc::clone(&self.0),
+            all: Arc::clone(all),
             held: None,
             bytes: 0,
         }
@@ -45,7 +56,7 @@ impl Intake {
         body: Incoming,
         size: usize,
     ) -> Result<(Bytes, Space), RequestError> {
-        let mut space = self.space();
+        let mut space = self.space(size);
         let mut body = Limited::new(body, size);
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -95,9 +106,10 @@ mod tests {
     #[test]
     fn all_answers_share_the_space() {
         let intake = Intake::new();
-        let (mut one, mut other) = (intake.space(), intake.space());
+        let space = || intake.space(Bounds::PAGE.size);
+        let (mut one, mut other) = (space(), space());
 
-        one.extend(MOST * 1024 - 1_000).unwrap();
+        one.extend(LARGE * 1024 - 1_000).unwrap();
         assert!(other.extend(2_000).is_err());
         drop(one);
 
@@ -105,10 +117,22 @@ mod tests {
     }
 
     #[test]
-    fn small_pieces_take_up_no_more_than_they_have() {
-        let mut space = Intake::new().space();
+    fn large_answers_leave_the_small_ones_their_space() {
+        let intake = Intake::new();
+        let mut large = intake.space(Bounds::ROOM.size);
+        large.extend(LARGE * 1024).unwrap();
 
-        for _ in 0..MOST * 1024 / 512 {
+        let mut small = intake.space(Bounds::SMALL.size);
+
+        assert!(small.extend(SMALL * 1024).is_ok());
+        assert!(intake.space(Bounds::SMALL.size).extend(1).is_err());
+    }
+
+    #[test]
+    fn small_pieces_take_up_no_more_than_they_have() {
+        let mut space = Intake::new().space(Bounds::SMALL.size);
+
+        for _ in 0..SMALL * 1024 / 512 {
             space.extend(1).unwrap();
         }
     }

@@ -38,8 +38,8 @@ const HEALTHY_AT_ONCE: usize = 1_024;
 const FAILING_AT_ONCE: usize = 64;
 
 /// For how many servers the database is used at once: those that answered lately, and the others.
-const ANSWERING_READS: usize = 4;
-const OTHER_READS: usize = 2;
+const ANSWERING_TURNS: usize = 4;
+const OTHER_TURNS: usize = 2;
 
 /// How many servers' numbers are in memory, and how many that fail.
 const CACHED: u64 = 100_000;
@@ -62,8 +62,8 @@ struct Inner {
     heard: SyncCache<OwnedServerName, ()>,
     healthy_at_once: Semaphore,
     failing_at_once: Semaphore,
-    answering_reads: Semaphore,
-    other_reads: Semaphore,
+    answering_turns: Semaphore,
+    other_turns: Semaphore,
     /// When a server is to be tried again may have changed.
     retry: Notify,
 }
@@ -112,8 +112,8 @@ impl Outbound {
                 .build(),
             healthy_at_once: Semaphore::new(HEALTHY_AT_ONCE),
             failing_at_once: Semaphore::new(FAILING_AT_ONCE),
-            answering_reads: Semaphore::new(ANSWERING_READS),
-            other_reads: Semaphore::new(OTHER_READS),
+            answering_turns: Semaphore::new(ANSWERING_TURNS),
+            other_turns: Semaphore::new(OTHER_TURNS),
             retry: Notify::new(),
             parts,
         }));
@@ -171,9 +171,9 @@ impl Outbound {
     /// the servers that are gone not in the way of those that answer.
     async fn database_turn(&self, server: &ServerName) -> SemaphorePermit<'_> {
         let turns = if self.0.parts.client.has_answered(server) {
-            &self.0.answering_reads
+            &self.0.answering_turns
         } else {
-            &self.0.other_reads
+            &self.0.other_turns
         };
         turns.acquire().await.expect("never closed")
     }

@@ -35,7 +35,7 @@ pub(crate) async fn parse<T: DeserializeOwned + Send + 'static>(
         piece: Bytes::new(),
     });
     let parsing = tasks.spawn_blocking(move || serde_json::from_reader(reader));
-    let mut space = intake.space();
+    let mut space = intake.space(bounds.size);
     let pumping = pump(Limited::new(body, bounds.size), &mut space, sender);
     // When it is given up, the parser finds the end of the body and ends too.
     match tokio::time::timeout(bounds.time, pumping).await {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
 use hearth_rooms::peers::{
-    ClosestEvent, MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds,
+    ClosestEvent, MOST_STATE, MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys,
+    StateIds,
 };
 use ruma::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UInt,
@@ -36,9 +37,6 @@ use crate::{
 
 /// How many events an answer may have that is a page of some kind.
 const MOST_LISTED: usize = 1_000;
-
-/// How many events the state of a room may have, or what authorises it.
-const MOST_STATE: usize = 400_000;
 
 /// A page of events.
 type Listed = Bounded<Box<RawValue>, MOST_LISTED>;
