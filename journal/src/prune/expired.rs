@@ -102,3 +102,6 @@ impl Pruner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
