@@ -162,6 +162,7 @@ fn message(room: RoomNid, user: UserNid, nid: EventNid, previous: Option<EventNi
             memberships: Vec::new(),
             transaction: Some(transaction),
             redacted: Vec::new(),
+            redactions_seen: Vec::new(),
             gaps: Vec::new(),
         }),
         ..Write::default()

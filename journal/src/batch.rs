@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, hash_map::Entry as MapEntry};
 
 use hearth_core::{EventNid, Position, RoomNid, SnapshotNid};
 use hearth_store::{
-    event, log, room, sent_event, snapshot,
-    write::{EventRow, RoomWrite, Source, Write},
+    event, log, pending_redaction, room, sent_event, snapshot,
+    write::{EventRow, Redacts, RoomWrite, Source, Write},
 };
 use sqlx::PgConnection;
 
@@ -42,7 +42,8 @@ pub(crate) struct Advance {
 /// Writes `writes` within the caller's transaction.
 ///
 /// A write is lost when the room's revision, with the writes before it in this batch, is not the expected one, when it
-/// is built on a write that was rejected here or before ([`Rejected`]), or when a state that it names is gone. A write
+/// is built on a write that was rejected here or before ([`Rejected`]), when a state that it names is gone, or when a
+/// redaction and its target that did not know of each other have met. A write
 /// whose client transaction made an event already, or whose received event is stored already, is a duplicate. These
 /// drop out before positions are given; everything else commits or fails with the
 /// transaction.
@@ -58,6 +59,8 @@ pub(crate) async fn write(
     let found = Found {
         known,
         states: lock_states(conn, writes, &rooms).await?,
+        waiting: waiting_redactions(conn, writes).await?,
+        come: come_targets(conn, writes).await?,
     };
     let mut results = decide(writes, &found, &mut rooms, rejected);
     if results.iter().all(Result::is_err) {
@@ -179,12 +182,72 @@ struct Found {
     known: HashMap<usize, EventNid>,
     /// See [`lock_states`].
     states: HashMap<SnapshotNid, bool>,
+    /// The redactions that wait for received events, by the ids of these.
+    waiting: HashMap<String, Vec<EventNid>>,
+    /// The targets of redactions that are said to be unknown, and are stored.
+    come: HashSet<String>,
 }
 
 impl Found {
     fn lacks_state_of(&self, write: &RoomWrite) -> bool {
         states(write).any(|nid| self.states.get(&nid) == Some(&false))
     }
+
+    /// Whether a redaction of a write has its target by now, or one waits for an event of it that it knows nothing of.
+    fn has_met(&self, write: &Write, room: &RoomWrite) -> bool {
+        let seen = |nid: &EventNid| room.redactions_seen.contains(nid);
+        let waits = |id: &String| {
+            self.waiting
+                .get(id)
+                .is_some_and(|all| !all.iter().all(seen))
+        };
+        unknown_targets(write).any(|target| self.come.contains(target))
+            || received(write).any(|row| waits(&row.event_id))
+    }
+}
+
+/// The redactions that wait for the received events of the writes.
+///
+/// The rooms are locked, so that none comes meanwhile.
+async fn waiting_redactions(
+    conn: &mut PgConnection,
+    writes: &[&Write],
+) -> sqlx::Result<HashMap<String, Vec<EventNid>>> {
+    let ids: Vec<&str> = writes
+        .iter()
+        .flat_map(|write| received(write))
+        .map(|row| &*row.event_id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut waiting: HashMap<String, Vec<EventNid>> = HashMap::new();
+    for (target, redaction) in pending_redaction::list(conn, &ids).await? {
+        waiting.entry(target).or_default().push(redaction);
+    }
+    Ok(waiting)
+}
+
+/// Those of the targets that the writes' redactions say to be unknown which are stored.
+async fn come_targets(conn: &mut PgConnection, writes: &[&Write]) -> sqlx::Result<HashSet<String>> {
+    let targets: Vec<&str> = writes
+        .iter()
+        .flat_map(|write| unknown_targets(write))
+        .collect();
+    if targets.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let stored = event::list_known(conn, &targets).await?;
+    Ok(stored.into_iter().map(|known| known.event_id).collect())
+}
+
+/// The targets of a write's redactions that are said to be unknown.
+fn unknown_targets(write: &Write) -> impl Iterator<Item = &str> {
+    let events = write.room.iter().flat_map(|room| &room.events);
+    events.filter_map(|row| match &row.redacts {
+        Some(Redacts::Unknown(target)) => Some(target.as_str()),
+        Some(Redacts::Known(_)) | None => None,
+    })
 }
 
 /// The writes of received events that are stored already, by another process.
@@ -250,6 +313,7 @@ fn decide(
     let mut lost = Rejected::default();
     let mut transactions = HashMap::new();
     let mut arrived: HashMap<&str, EventNid> = HashMap::new();
+    let mut redacted: HashSet<&str> = HashSet::new();
     for (index, write) in writes.iter().enumerate() {
         let Some(new) = &write.room else {
             results.push(Ok(Written::NOTHING));
@@ -258,6 +322,9 @@ fn decide(
         let twin = key(new)
             .and_then(|key| transactions.get(&key).copied())
             .or_else(|| received(write).find_map(|row| arrived.get(&*row.event_id).copied()));
+        let met = found.has_met(write, new)
+            || unknown_targets(write).any(|target| arrived.contains_key(target))
+            || received(write).any(|row| redacted.contains(&*row.event_id));
         let result = match (
             found.known.get(&index).copied().or(twin),
             rooms.get_mut(&new.room),
@@ -267,7 +334,8 @@ fn decide(
                 if room.revision == new.expected_revision
                     && !rejected.underlies(new)
                     && !lost.underlies(new)
-                    && !found.lacks_state_of(new) =>
+                    && !found.lacks_state_of(new)
+                    && !met =>
             {
                 apply(room, new);
                 Ok(Written::NOTHING)
@@ -285,6 +353,7 @@ fn decide(
         }
         if result.is_ok() {
             arrived.extend(received(write).map(|row| (&*row.event_id, row.nid)));
+            redacted.extend(unknown_targets(write));
         }
         results.push(result);
     }

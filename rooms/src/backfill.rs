@@ -268,7 +268,6 @@ impl Rooms {
         ancestry: Ancestry,
         order: i64,
     ) -> Result<Past, SendError> {
-        let facts = self.facts(room, &[&event]).await?;
         // Nobody is asked whether an event of the past should be in the room.
         let proposal = Proposal {
             event,
@@ -276,10 +275,11 @@ impl Rooms {
             origin: Origin::Past,
             recommendation: Recommendation::Included,
         };
-        let candidate = self
-            .judge(room, proposal, &facts, &Series::default())
-            .await?;
         for _ in 0..ATTEMPTS {
+            let facts = self.facts(room, &[&proposal.event]).await?;
+            let alone = Series::default();
+            let judging = self.judge(room, proposal.clone(), &facts, &alone);
+            let candidate = judging.await?;
             let mut slot = room.head.lock().await;
             let head = self.take_head(room, &mut slot).await?;
             let mut changes = Changes::new(self, room, head.clone());

@@ -55,6 +55,7 @@ impl<'a> Changes<'a> {
             memberships: Vec::new(),
             transaction: None,
             redacted: Vec::new(),
+            redactions_seen: Vec::new(),
             gaps: Vec::new(),
         };
         Self {

@@ -141,6 +141,9 @@ impl Changes<'_> {
         }
         let redaction = candidate.redaction.map(|redaction| (nid, redaction));
         self.write.redacted.extend(redaction);
+        self.write
+            .redactions_seen
+            .extend_from_slice(&candidate.redactions_seen);
         Ok(event)
     }
 

@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// The events that a received one comes after, and the state before it.
+#[derive(Clone)]
 pub(crate) struct Ancestry {
     /// Those that have a place here.
     pub(crate) previous: Vec<EventNid>,
@@ -76,9 +77,12 @@ pub(crate) struct Candidate {
     pub(crate) redacts: Option<Redacts>,
     /// The redaction that came before it.
     pub(crate) redaction: Option<EventNid>,
+    /// The stored redactions that came before it, whether they apply or not.
+    pub(crate) redactions_seen: Vec<EventNid>,
 }
 
 /// An event that is to be judged.
+#[derive(Clone)]
 pub(crate) struct Proposal {
     pub(crate) event: Verified,
     pub(crate) ancestry: Ancestry,
@@ -95,17 +99,17 @@ impl Rooms {
         ancestry: Ancestry,
         origin: Origin,
     ) -> Result<Placed, SendError> {
-        let facts = self.facts(room, &[&event]).await?;
         let proposal = Proposal {
             event,
             ancestry,
             origin,
             recommendation: Recommendation::Included,
         };
-        let candidate = self
-            .judge(room, proposal, &facts, &Series::default())
-            .await?;
         for attempt in 1..=ATTEMPTS {
+            let facts = self.facts(room, &[&proposal.event]).await?;
+            let alone = Series::default();
+            let judging = self.judge(room, proposal.clone(), &facts, &alone);
+            let candidate = judging.await?;
             let (outcome, status) = if attempt < LOSSES {
                 self.try_place(room, &candidate).await?
             } else {
@@ -198,6 +202,7 @@ impl Rooms {
             auth: auth_nids(pdu.auth_events.iter().filter_map(|id| cited.get(id))),
             redacts: self.redacts(room, &pdu, (&before, series)).await?,
             redaction: self.early_redaction(room, &pdu, (facts, series)).await?,
+            redactions_seen: facts.redactions(&pdu.event_id),
             outlier: facts.outlier(&pdu.event_id),
             child: facts.child(&pdu.event_id),
             ancestry,

@@ -46,6 +46,9 @@ pub struct RoomWrite {
     pub transaction: Option<TransactionRow>,
     /// Redactions that came before their targets: (target, redaction).
     pub redacted: Vec<(EventNid, EventNid)>,
+    /// The redactions that were known to wait for received events of this write, whether they apply or not. When others
+    /// wait by now, the write is lost.
+    pub redactions_seen: Vec<EventNid>,
     /// Previous events of received events that have no place here.
     pub gaps: Vec<Gap>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hearth_journal::WriteError;
 use hearth_store::{
     MIGRATOR, log,
-    write::{AccountDataRow, ReceiptRow, Redacts, Write},
+    write::{AccountDataRow, ReceiptRow, Redacts, Source, Write},
 };
 use sqlx::PgPool;
 use tokio::time::timeout;
@@ -134,6 +134,46 @@ async fn redactions_find_their_target_or_wait_for_it(pool: PgPool) {
     let pending = hearth_store::pending_redaction::list(&mut conn, &["$elsewhere", "$other"]).await;
     assert_eq!(pending.unwrap(), [("$elsewhere".to_owned(), waiting)]);
     drop(conn);
+    process.end().await;
+}
+
+/// Whoever comes second knows nothing of the first, and starts over.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_redaction_and_its_target_do_not_pass_each_other_by(pool: PgPool) {
+    let process = Process::start(&pool).await;
+    let room = new_room(&pool).await;
+    let first = process.message(room, &[]).await;
+    let start = first.events[0].nid;
+    process.write(of_room(first)).await.unwrap();
+    let mut arrivals = Vec::new();
+    let mut redactions = Vec::new();
+    for _ in 0..3 {
+        let mut target = process.message(room, &[start]).await;
+        target.events[0].source = Source::Received;
+        let mut redaction = process.message(room, &[start]).await;
+        redaction.events[0].redacts = Some(Redacts::Unknown(target.events[0].event_id.clone()));
+        arrivals.push(target);
+        redactions.push(redaction);
+    }
+    let is_lost = |written: &Result<_, _>| matches!(written, Err(WriteError::Lost));
+
+    process.write(of_room(arrivals[0].clone())).await.unwrap();
+    assert!(is_lost(
+        &process.write(of_room(redactions[0].clone())).await
+    ));
+
+    process.write(of_room(redactions[1].clone())).await.unwrap();
+    let mut target = arrivals[1].clone();
+    assert!(is_lost(&process.write(of_room(target.clone())).await));
+    target.redactions_seen = vec![redactions[1].events[0].nid];
+    process.write(of_room(target)).await.unwrap();
+
+    // In one batch, too.
+    let (one, other) = tokio::join!(
+        process.journal.submit(of_room(redactions[2].clone())),
+        process.journal.submit(of_room(arrivals[2].clone())),
+    );
+    assert!(one.is_ok() && is_lost(&other));
     process.end().await;
 }
 

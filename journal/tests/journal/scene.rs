@@ -157,6 +157,7 @@ pub(crate) fn after(previous: &[EventNid], event: EventRow) -> RoomWrite {
         memberships: Vec::new(),
         transaction: None,
         redacted: Vec::new(),
+        redactions_seen: Vec::new(),
         gaps: Vec::new(),
     }
 }

@@ -100,6 +100,7 @@ impl Plan {
                 memberships,
                 transaction: None,
                 redacted: Vec::new(),
+                redactions_seen: Vec::new(),
                 gaps: gaps.collect(),
                 events: vec![join],
             },

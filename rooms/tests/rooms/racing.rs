@@ -47,6 +47,40 @@ async fn receive(
     received
 }
 
+/// One process gets a redaction while another gets what it redacts.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_redaction_that_meets_its_target_applies(pool: PgPool) {
+    let peer = Peer::new("there.org");
+    let world = Arc::new(World(vec![Arc::clone(&peer)]));
+    let one = Engine::start(&pool, Arc::clone(&world) as _).await;
+    let two = Engine::start(&pool, world).await;
+    let room = one.room(RoomVersionId::V12).await;
+    one.join(&room, &peer, "bob").await;
+    let bob = peer.user("bob");
+    let there = two.rooms.find(&room.id).await.unwrap().unwrap();
+    let mut place = peer.on_top(&one, &room).await;
+
+    for number in 0..EACH {
+        let target = place.message(&bob, &number.to_string()).sign(&peer);
+        let content = json!({ "redacts": target.id });
+        let redaction = place.event(&bob, ("m.room.redaction", None), &content);
+        let redaction = redaction.sign(&peer);
+        let statuses = tokio::join!(one.status(&room, &redaction), two.status(&there, &target));
+        assert_eq!(statuses, (Status::Accepted, Status::Accepted));
+        place = place.only_after(&[&target, &redaction]);
+    }
+
+    let kept: Vec<String> = sqlx::query_scalar(
+        "SELECT event_id FROM event WHERE type = 'm.room.message' AND redacted_by IS NULL",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert!(kept.is_empty(), "{kept:?} are not redacted");
+    two.end().await;
+    one.end().await;
+}
+
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn nothing_is_lost_and_all_agree(pool: PgPool) {
     let peer = Peer::new("there.org");
