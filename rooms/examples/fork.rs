@@ -4,6 +4,9 @@
 //! scripts/with-postgres cargo run --release -p hearth-rooms --example fork
 //! ```
 
+#[expect(clippy::unwrap_used, reason = "it is a check of the tests")]
+#[path = "../tests/shared/counts.rs"]
+mod counts;
 #[expect(
     dead_code,
     clippy::unwrap_used,

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "it shares the servers of the tests")]
 
+#[path = "../tests/shared/counts.rs"]
+mod counts;
 #[path = "../tests/servers/network.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]
 mod network;

@@ -16,7 +16,7 @@ use crate::{
     gaps::Budget,
     incoming::Verified,
     merge::After,
-    policy::Recommendation,
+    policy::{Asking, Recommendation, has_signed},
     receipt::{Ancestry, Origin, Proposal},
     receive::ReceiveError,
     room::Room,
@@ -96,7 +96,11 @@ impl Rooms {
                 Err(error) => refused.push(Some(error)),
             }
         }
-        let mut placed = self.place_ready(room, &ready).await.into_iter();
+        let placed = match self.ask_policy(room, &mut ready, budget).await {
+            Ok(()) => self.place_ready(room, &ready).await,
+            Err(error) => fail_all(ready.len(), error.into()),
+        };
+        let mut placed = placed.into_iter();
         let outcomes = refused.into_iter().map(|refused| match refused {
             Some(error) => Err(error),
             None => placed.next().unwrap_or(Err(ReceiveError::Missing)),
@@ -120,19 +124,77 @@ impl Rooms {
         let mut told = HashMap::new();
         for id in lacked {
             budget.take_state()?;
-            let asking = self.told_state(room, origin, &id);
+            let asking = Box::pin(self.told_state(room, origin, &id));
             let state = budget.in_time(asking).await?;
             told.insert(id, state);
         }
         // A state that was asked for brings along what authorises the event.
         let completing = self.complete_authorities(room, origin, (&event, coming));
-        budget.in_time(completing).await?;
-        let (recommendation, event) = self.recommend(room, event, &mut budget.policy).await?;
+        budget.in_time(Box::pin(completing)).await?;
         Ok(Ready {
             event,
-            recommendation,
+            recommendation: Recommendation::Included,
             told,
         })
+    }
+
+    /// Asks the room's policy server about the events that lack its signature and pass all other checks.
+    ///
+    /// Which do is found out by placing them all without writing it.
+    async fn ask_policy(
+        &self,
+        room: &Room,
+        ready: &mut [Ready],
+        budget: &mut Budget,
+    ) -> Result<(), SendError> {
+        let Some(policy) = self.current_policy(room).await? else {
+            return Ok(());
+        };
+        if ready
+            .iter()
+            .all(|ready| has_signed(&policy, &ready.event, room))
+        {
+            return Ok(());
+        }
+        // When one of them spoils it for the others, it is said of each when they are written.
+        let rehearsed = self.rehearse(room, ready).await.ok();
+        for (index, ready) in ready.iter_mut().enumerate() {
+            let status = rehearsed.as_ref().map(|statuses| statuses[index]);
+            let passes = status.is_none_or(|status| status == Some(Status::Accepted));
+            if has_signed(&policy, &ready.event, room) {
+                continue;
+            }
+            if budget.is_over() {
+                budget.policy = Asking::Futile;
+            }
+            ready.recommendation = match passes {
+                true => {
+                    let asking = &mut budget.policy;
+                    self.recommend((room, &policy), &mut ready.event, asking)
+                        .await
+                }
+                // Should it pass after all, it did so without having been asked about.
+                false => Recommendation::NotIncluded,
+            };
+        }
+        Ok(())
+    }
+
+    /// What would become of events; nothing is written.
+    async fn rehearse(
+        &self,
+        room: &Room,
+        ready: &[Ready],
+    ) -> Result<Vec<Option<Status>>, ReceiveError> {
+        let events: Vec<&Verified> = ready.iter().map(|ready| &ready.event).collect();
+        let facts = self.facts(room, &events).await?;
+        let mut slot = room.head.lock().await;
+        let head = self.take_head(room, &mut slot).await?;
+        let mut changes = Changes::new(self, room, head.clone());
+        let statuses = self.build_series(&mut changes, ready, &facts).await;
+        self.abandon(&changes.made).await;
+        slot.head = Some(head);
+        statuses
     }
 
     /// Places events in one write; where that fails because of one of them, one by one.
@@ -150,14 +212,9 @@ impl Rooms {
         if ready.len() == 1 {
             return vec![Err(error)];
         }
-        if let ReceiveError::Failed(error) = &error
-            && !is_of_one
-        {
+        if !is_of_one {
             // What fails in the database comes again as a whole.
-            let failed = ready
-                .iter()
-                .map(|_| Err(ReceiveError::Failed(error.repeated())));
-            return failed.collect();
+            return fail_all(ready.len(), error);
         }
         let mut outcomes = Vec::with_capacity(ready.len());
         for event in ready {
@@ -320,4 +377,20 @@ impl Rooms {
             states,
         })
     }
+}
+
+/// The same error for each of so many events.
+fn fail_all(count: usize, error: ReceiveError) -> Outcomes {
+    let mut outcomes = Vec::with_capacity(count);
+    for _ in 1..count {
+        outcomes.push(Err(match &error {
+            ReceiveError::Failed(error) => ReceiveError::Failed(error.repeated()),
+            ReceiveError::Malformed(_)
+            | ReceiveError::NotInRoom
+            | ReceiveError::Missing
+            | ReceiveError::TookTooLong => ReceiveError::Missing,
+        }));
+    }
+    outcomes.push(Err(error));
+    outcomes
 }

@@ -1,4 +1,4 @@
-//! What a received event refers to and is not here: fetched from the server that sent it.
+//! What a received event refers to and is not here: fetched from the server that sent it, or from others in the room.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -64,6 +64,11 @@ impl Budget {
         fetched.unwrap_or(Err(ReceiveError::TookTooLong))
     }
 
+    /// Whether there is no time left.
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     /// Counts a state that is asked for.
     pub(crate) fn take_state(&mut self) -> Result<(), ReceiveError> {
         self.states = self.states.checked_sub(1).ok_or(ReceiveError::Missing)?;
@@ -113,19 +118,54 @@ impl Rooms {
         Ok(found)
     }
 
-    /// Asks `origin` for the events between what is here and an event; gives them in an order in which each comes after
-    /// those before it.
+    /// Asks for the events between what is here and an event; gives them in an order in which each comes after those
+    /// before it.
     ///
-    /// A server that does not know our newest events does not stop at them. What it tells of the time before an event
-    /// that has its place here is left out: it is no news. A server that tells of less than it was asked for has no more
-    /// to tell.
+    /// Others in the room are asked when `origin` does not tell what the event comes right after.
     pub(crate) async fn fetch_ancestors(
         &self,
         room: &Room,
         origin: &ServerName,
         event: &Verified,
     ) -> Result<Vec<Verified>, ReceiveError> {
-        let mut found: HashMap<OwnedEventId, Verified> = HashMap::new();
+        let found = HashMap::new();
+        let mut found = self.ask_for_ancestors(room, origin, (event, found)).await?;
+        if self.lacks_parents(room, event, &found).await? {
+            for server in self.others_to_ask(room, origin).await? {
+                found = self
+                    .ask_for_ancestors(room, &server, (event, found))
+                    .await?;
+                if !self.lacks_parents(room, event, &found).await? {
+                    break;
+                }
+            }
+        }
+        Ok(oldest_first(found))
+    }
+
+    /// Whether an event comes right after one that is neither here nor was told.
+    async fn lacks_parents(
+        &self,
+        room: &Room,
+        event: &Verified,
+        told: &HashMap<OwnedEventId, Verified>,
+    ) -> Result<bool, ReceiveError> {
+        let told: HashSet<OwnedEventId> = told.keys().cloned().collect();
+        let lacked = self.lacked_previous(room, (event, &told)).await?;
+        Ok(!lacked.is_empty())
+    }
+
+    /// Asks one server for the events between what is here and an event, and adds them to those that were found.
+    ///
+    /// A server that does not know our newest events does not stop at them. What it tells of the time before an event
+    /// that has its place here is left out: it is no news. A server that tells of less than it was asked for has no more
+    /// to tell.
+    async fn ask_for_ancestors(
+        &self,
+        room: &Room,
+        server: &ServerName,
+        (event, mut found): (&Verified, HashMap<OwnedEventId, Verified>),
+    ) -> Result<HashMap<OwnedEventId, Verified>, ReceiveError> {
         let mut latest = vec![event.pdu.event_id.clone()];
         let mut earliest = self.newest(room).await?;
         for _ in 0..ROUNDS {
@@ -136,7 +176,7 @@ impl Rooms {
                 limit: ASKED,
                 min_depth: 0,
             };
-            let Ok(told) = self.peers().missing_events(origin, &wanted).await else {
+            let Ok(told) = self.peers().missing_events(server, &wanted).await else {
                 break;
             };
             let events = self.read_and_verify(room, &told, ASKED as usize).await;
@@ -157,7 +197,7 @@ impl Rooms {
             earliest = self.newest(room).await?;
             earliest.extend(known.take(EARLIEST - earliest.len()));
         }
-        Ok(oldest_first(found))
+        Ok(found)
     }
 
     /// Those of the events that have no place here.

@@ -9,7 +9,7 @@ use hearth_core::{
     pdu::{PduError, event_id},
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, RoomId, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, RoomId, UserId,
     canonical_json::redact_in_place,
     room_version_rules::RoomVersionRules,
     signatures::{self, PublicKeyMap, required_server_signatures_to_verify_event, verify_event},
@@ -66,9 +66,12 @@ pub enum Malformed {
     /// It, or an event that it comes after, belongs to another room.
     #[error("the event belongs to another room")]
     WrongRoom,
-    /// A signature is missing or wrong, or its key cannot be had.
+    /// A signature is missing or wrong.
     #[error("{0}")]
     Signature(String),
+    /// The key of a signature cannot be had, so that it is not known whether the signature is right.
+    #[error("the key of a signature cannot be had: {0}")]
+    NoKey(String),
 }
 
 impl Incoming {
@@ -109,6 +112,16 @@ impl Incoming {
         &self.pdu.sender
     }
 
+    /// Whether it is a state event.
+    pub(crate) fn is_state(&self) -> bool {
+        self.pdu.state_key.is_some()
+    }
+
+    /// When it was made, as its sender says.
+    pub(crate) fn origin_server_ts(&self) -> MilliSecondsSinceUnixEpoch {
+        self.pdu.origin_server_ts
+    }
+
     /// The keys that must have signed it.
     fn signers(&self, rules: &RoomVersionRules) -> Vec<Signer> {
         let at = rules
@@ -137,15 +150,20 @@ impl Incoming {
     /// Checks its signatures with those of the keys that were good when it was made.
     fn verify(self, keys: &SignerKeys, rules: &RoomVersionRules) -> Result<Verified, Malformed> {
         let mut good = PublicKeyMap::new();
+        let mut lacks_key = false;
         for signer in self.signers(rules) {
-            if let Some(key) = keys.get(&signer) {
-                let of_server = good.entry(signer.server.to_string()).or_default();
-                of_server.insert(signer.key_id, key.clone());
-            }
+            let Some(key) = keys.get(&signer) else {
+                lacks_key = true;
+                continue;
+            };
+            let of_server = good.entry(signer.server.to_string()).or_default();
+            of_server.insert(signer.key_id, key.clone());
         }
         let Self { pdu, mut object } = self;
-        let verified = verify_event(&good, &object, rules)
-            .map_err(|error| Malformed::Signature(error.to_string()))?;
+        let verified = verify_event(&good, &object, rules).map_err(|error| match lacks_key {
+            true => Malformed::NoKey(error.to_string()),
+            false => Malformed::Signature(error.to_string()),
+        })?;
         match verified {
             signatures::Verified::All => Ok(Verified { pdu, object }),
             signatures::Verified::Signatures => {

@@ -9,6 +9,9 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 
+/// How many events the state of a room may have as another server tells it, with what authorises it.
+pub const MOST_STATE: usize = 400_000;
+
 /// What this crate needs of other servers.
 ///
 /// The federation client implements it, and the binary passes it in. Answers come from strangers: the implementation
@@ -73,10 +76,7 @@ pub trait Peers: Debug + Send + Sync {
         room_id: &'a RoomId,
         ts: MilliSecondsSinceUnixEpoch,
         direction: Direction,
-    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>> {
-        let _ = (from, room_id, ts, direction);
-        Box::pin(async { Err(RemoteError::Unknown) })
-    }
+    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>>;
 
     /// Asks a policy server for its signature on an event (`POST /_matrix/policy/v1/sign`): that of the key
     /// `ed25519:policy_server`.
@@ -225,6 +225,16 @@ impl Peers for Alone {
         _: &'a [OwnedEventId],
         _: u32,
     ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, RemoteError>> {
+        Box::pin(async { Err(RemoteError::Unknown) })
+    }
+
+    fn closest_event<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: MilliSecondsSinceUnixEpoch,
+        _: Direction,
+    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>> {
         Box::pin(async { Err(RemoteError::Unknown) })
     }
 

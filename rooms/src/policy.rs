@@ -20,9 +20,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    Rooms, error::SendError, incoming::Verified, peers::PolicyError, room::Room, snapshot::Snapshot,
-};
+use crate::{Rooms, incoming::Verified, peers::PolicyError, room::Room, snapshot::Snapshot};
 
 /// What a room's policy server says of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,38 +58,37 @@ impl Rooms {
         Ok(servers.contains(&policy.via).then_some(policy))
     }
 
-    /// Whether the room's policy server recommends an event that was received; its signature is added where it was
-    /// missing.
-    pub(crate) async fn recommend(
+    /// The policy server of a room as it is now.
+    pub(crate) async fn current_policy(
         &self,
         room: &Room,
-        mut event: Verified,
-        asking: &mut Asking,
-    ) -> Result<(Recommendation, Verified), SendError> {
-        let Some(current) = self.current(room).await? else {
-            return Ok((Recommendation::Included, event));
-        };
-        let Some(policy) = self.policy_server(room, &current.snapshot).await? else {
-            return Ok((Recommendation::Included, event));
-        };
-        if verify_policy_server_signature(&policy, &event.object, &room.rules).is_ok() {
-            return Ok((Recommendation::Included, event));
+    ) -> sqlx::Result<Option<RoomPolicyEventContent>> {
+        match self.current(room).await? {
+            Some(current) => self.policy_server(room, &current.snapshot).await,
+            None => Ok(None),
         }
+    }
+
+    /// Whether a policy server recommends an event that was received and lacks its signature, which is added.
+    pub(crate) async fn recommend(
+        &self,
+        (room, policy): (&Room, &RoomPolicyEventContent),
+        event: &mut Verified,
+        asking: &mut Asking,
+    ) -> Recommendation {
         let asked = match asking {
-            Asking::Useful => self.ask_policy_server(room, &policy, &mut event).await,
+            Asking::Useful => self.ask_policy_server(room, policy, event).await,
             Asking::Futile => Err(PolicyError::Unreachable),
         };
         if asked == Err(PolicyError::Unreachable) {
             *asking = Asking::Futile;
         }
         match asked {
-            Ok(()) => Ok((Recommendation::Included, event)),
-            Err(PolicyError::Unreachable) if is_own_leave(&event.pdu) => {
-                Ok((Recommendation::Included, event))
-            }
+            Ok(()) => Recommendation::Included,
+            Err(PolicyError::Unreachable) if is_own_leave(&event.pdu) => Recommendation::Included,
             Err(error) => {
                 tracing::debug!(event_id = %event.pdu.event_id, room_id = %room.id, "an event is not recommended: {error}");
-                Ok((Recommendation::NotIncluded, event))
+                Recommendation::NotIncluded
             }
         }
     }
@@ -120,6 +117,11 @@ impl Rooms {
         event.object = object;
         Ok(())
     }
+}
+
+/// Whether an event has a policy server's signature.
+pub(crate) fn has_signed(policy: &RoomPolicyEventContent, event: &Verified, room: &Room) -> bool {
+    verify_policy_server_signature(policy, &event.object, &room.rules).is_ok()
 }
 
 /// Whether a user leaves the room with it, or turns an invite down or takes a knock back.

@@ -233,7 +233,7 @@ impl Rooms {
         let mut arrivals = Vec::new();
         if !lacked.is_empty() {
             let fetching = self.fetch_ancestors(room, origin, &event);
-            let ancestors = budget.in_time(fetching).await?;
+            let ancestors = budget.in_time(Box::pin(fetching)).await?;
             arrivals.extend(ancestors.into_iter().map(|event| Arrival {
                 event,
                 way: Way::Fetched,

@@ -8,15 +8,18 @@ use std::collections::{HashMap, HashSet};
 use futures_util::{StreamExt as _, stream};
 use hearth_core::{EventNid, StateKeyNid};
 use hearth_store::{event as event_table, write::Status};
-use ruma::{EventId, OwnedEventId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
 use serde_json::value::RawValue;
 
 use crate::{
-    Rooms, incoming::Verified, merge::After, receive::ReceiveError, room::Room, snapshot::StateMap,
+    Rooms,
+    incoming::{Incoming, Malformed, Verified},
+    merge::After,
+    peers::MOST_STATE,
+    receive::ReceiveError,
+    room::Room,
+    snapshot::StateMap,
 };
-
-/// How many events a told state may have, with what authorises it.
-const STATE_EVENTS: usize = 200_000;
 
 /// Up to how many events of a told state are fetched one by one; more come with the whole state.
 const SINGLE: usize = 50;
@@ -24,8 +27,14 @@ const SINGLE: usize = 50;
 /// How many events are fetched at the same time.
 const AT_ONCE: usize = 8;
 
-/// How many servers beside the one that told a state are asked for what it does not tell of it.
+/// How many servers beside the one that sent an event are asked for what it does not tell.
 const OTHERS: usize = 2;
+
+/// How many events are verified at a time: before that an event is more than twice as large in memory.
+const VERIFIED: usize = 2_000;
+
+/// For how long the key of an event that is just told of may yet be had, in milliseconds.
+const YOUNG: u64 = 60 * 60 * 1_000;
 
 /// How many events of a told state may be had from nobody.
 const HOLES: usize = 100;
@@ -40,7 +49,7 @@ impl Rooms {
     ) -> Result<After, ReceiveError> {
         let told = self.peers().state_ids(origin, &room.id, event_id).await;
         let told = told.map_err(|_| ReceiveError::Missing)?;
-        if told.state.len() + told.auth_chain.len() > STATE_EVENTS {
+        if told.state.len() + told.auth_chain.len() > MOST_STATE {
             return Err(ReceiveError::Missing);
         }
         let mut all: Vec<&EventId> = told.state.iter().map(AsRef::as_ref).collect();
@@ -83,12 +92,49 @@ impl Rooms {
     }
 
     /// Whether a server has an event that is to be dropped for what it is: then the state after it is the state before it.
+    ///
+    /// When only the key of its signature cannot be had, it may be a good one, and what it changes in the state counts.
+    /// But the room does not wait for ever for a server that is gone: an old event is dropped then, too.
     async fn is_spoiled(&self, room: &Room, server: &ServerName, event_id: &EventId) -> bool {
         let Ok(event) = self.peers().event(server, event_id).await else {
             return false;
         };
-        let verified = self.read_and_verify(room, &[event], 1).await;
-        verified.is_empty()
+        let Ok(event) = Incoming::read(&event, &room.id, &room.rules) else {
+            return true;
+        };
+        if event.event_id() != event_id {
+            return false;
+        }
+        let made = u64::from(event.origin_server_ts().get());
+        let age = u64::from(self.clock().now().get()).abs_diff(made);
+        let may_change_state = event.is_state();
+        match self.verify(&room.rules, vec![event]).await.pop() {
+            Some(Ok(_)) | None => false,
+            Some(Err(Malformed::NoKey(_))) => !may_change_state || age > YOUNG,
+            Some(Err(_)) => true,
+        }
+    }
+
+    /// Reads events that are only to be stored, some at a time, and checks their signatures.
+    async fn read_outliers(&self, room: &Room, events: &[Box<RawValue>]) -> Vec<Verified> {
+        let mut read = Vec::with_capacity(events.len().min(MOST_STATE));
+        for some in events[..events.len().min(MOST_STATE)].chunks(VERIFIED) {
+            let verified = self.read_and_verify(room, some, some.len()).await;
+            read.extend(verified.into_iter().map(Verified::without_object));
+        }
+        read
+    }
+
+    /// The servers in a room that are asked for what `origin` does not tell.
+    pub(crate) async fn others_to_ask(
+        &self,
+        room: &Room,
+        origin: &ServerName,
+    ) -> sqlx::Result<Vec<OwnedServerName>> {
+        let listed = self.list_servers(room).await?;
+        let own = &self.identity().server_name;
+        let others = listed.iter().filter(|name| *name != origin && *name != own);
+        Ok(others.take(OTHERS).cloned().collect())
     }
 
     /// Puts what we know in place of what nobody could tell of a state before `depth`: which keys lack their events is
@@ -136,8 +182,7 @@ impl Rooms {
                 break;
             }
             if round == 1 {
-                others = self.servers(room).await?;
-                others.retain(|name| name != origin && *name != self.identity().server_name);
+                others = self.others_to_ask(room, origin).await?;
             }
             let server = match round {
                 0 => Some(origin),
@@ -145,7 +190,7 @@ impl Rooms {
             };
             let Some(server) = server else { break };
             let events = self.ask_for(room, server, (at, &lacked)).await;
-            let mut events = self.read_and_verify(room, &events, STATE_EVENTS).await;
+            let mut events = self.read_outliers(room, &events).await;
             events.retain(|event| lacked.contains(event.event_id()));
             self.store_outliers(room, &events).await?;
         }
@@ -178,7 +223,7 @@ impl Rooms {
         events
     }
 
-    /// Fetches what authorises an event and is neither here nor about to come.
+    /// Fetches what authorises an event and is neither here nor about to come: from `origin`, or from others in the room.
     pub(crate) async fn complete_authorities(
         &self,
         room: &Room,
@@ -187,21 +232,29 @@ impl Rooms {
     ) -> Result<(), ReceiveError> {
         let mut ids = event.authorities(&room.rules);
         ids.retain(|id| !coming.contains(id));
+        // An event may cite another one twice, and is rejected for it later.
+        ids.sort_unstable();
+        ids.dedup();
         let ids: Vec<&EventId> = ids.iter().map(AsRef::as_ref).collect();
         if self.events().nids(&ids).await?.len() == ids.len() {
             return Ok(());
         }
         let _alone = room.authorities.lock().await;
-        let told = self
-            .peers()
-            .event_auth(origin, &room.id, event.event_id())
-            .await;
-        let told = told.map_err(|_| ReceiveError::Missing)?;
-        let events = self.read_and_verify(room, &told, STATE_EVENTS).await;
-        self.store_outliers(room, &events).await?;
-        match self.events().nids(&ids).await?.len() == ids.len() {
-            true => Ok(()),
-            false => Err(ReceiveError::Missing),
+        // Who waited finds what was fetched meanwhile.
+        if self.events().nids(&ids).await?.len() == ids.len() {
+            return Ok(());
         }
+        let mut servers = vec![origin.to_owned()];
+        servers.extend(self.others_to_ask(room, origin).await?);
+        for server in &servers {
+            let asking = self.peers().event_auth(server, &room.id, event.event_id());
+            let Ok(told) = asking.await else { continue };
+            let events = self.read_outliers(room, &told).await;
+            self.store_outliers(room, &events).await?;
+            if self.events().nids(&ids).await?.len() == ids.len() {
+                return Ok(());
+            }
+        }
+        Err(ReceiveError::Missing)
     }
 }

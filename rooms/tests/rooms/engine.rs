@@ -23,7 +23,10 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::peer::{Event, Peer};
+use crate::{
+    counts::check_counts,
+    peer::{Event, Peer},
+};
 
 /// How long anything may take on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -332,22 +335,4 @@ impl Engine {
 /// JSON without floats.
 pub(crate) fn canonical(value: Value) -> CanonicalJsonObject {
     serde_json::from_value(value).unwrap()
-}
-
-/// Whether every room's row counts its members right.
-pub(crate) async fn check_counts(pool: &PgPool) {
-    let wrong: Vec<i64> = sqlx::query_scalar(
-        "SELECT nid FROM room, LATERAL (
-             SELECT count(*) AS members, count(a.user_nid) AS locals
-             FROM membership m LEFT JOIN account a ON a.user_nid = m.user_nid
-             WHERE m.room_nid = room.nid AND m.membership = 'join') AS counted
-         WHERE (joined, joined_local) <> (members, locals)",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap();
-    assert!(
-        wrong.is_empty(),
-        "these rooms count their members wrongly: {wrong:?}"
-    );
 }

@@ -244,3 +244,106 @@ async fn long_state_keys_of_old_rooms_are_measured_in_code_points(pool: PgPool) 
         scene.engine.end().await;
     }
 }
+
+/// What an event changes in the state is not known until its signature can be checked; but a server that is gone for good
+/// does not keep a room from going on.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_whose_key_cannot_be_had_is_waited_for_a_while(pool: PgPool) {
+    let scene = Scene::new(&pool, RoomVersionId::V11).await;
+    let start = scene.place().await;
+    let gone = Peer::new("gone.org");
+    let user = gone.user("dan");
+    let after_join = |age: u64| {
+        let join = json!({ "membership": "join" });
+        let join = start.state(&user, ("m.room.member", user.as_str()), &join);
+        let join = join.set("origin_server_ts", json!(scene.engine.now() - age));
+        let join = join.sign(&gone);
+        let good = start.clone().after(&join).message(&scene.bob, "good");
+        let good = good.sign(&scene.peer);
+        let last = start.clone().after(&good).message(&scene.bob, "last");
+        let last = last.sign(&scene.peer);
+        scene.peer.tell(&[&join, &good, &last]);
+        scene.peer.tell_state(&join, start.state_ids());
+        last
+    };
+
+    let young = after_join(60_000);
+    let old = after_join(2 * 60 * 60 * 1_000);
+
+    let refused = scene.engine.receive(&scene.room, &young).await.unwrap_err();
+    assert!(matches!(refused, ReceiveError::Missing));
+    assert_eq!(
+        scene.engine.status(&scene.room, &old).await,
+        Status::Accepted
+    );
+    let member = ("m.room.member", user.as_str());
+    let held = scene.engine.held(&scene.room, member.0, member.1).await;
+    assert!(held.is_none());
+    scene.engine.end().await;
+}
+
+/// A room with users of two other servers, one of which tells nothing.
+async fn with_another(pool: &PgPool) -> (Scene, Arc<Peer>) {
+    let (peer, other) = (Peer::new("there.org"), Peer::new("other.org"));
+    let world = World(vec![Arc::clone(&peer), Arc::clone(&other)]);
+    let engine = Engine::start(pool, Arc::new(world)).await;
+    let room = engine.room(RoomVersionId::V12).await;
+    engine.join(&room, &peer, "bob").await;
+    engine.join(&room, &other, "carol").await;
+    peer.is_silent.store(true, Ordering::Relaxed);
+    let bob = peer.user("bob");
+    let scene = Scene {
+        engine,
+        peer,
+        room,
+        bob,
+    };
+    (scene, other)
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_its_sender_does_not_tell_others_are_asked_for(pool: PgPool) {
+    let (scene, other) = with_another(&pool).await;
+    let start = scene.place().await;
+    let first = start.message(&scene.bob, "first").sign(&scene.peer);
+    let second = start.clone().after(&first).message(&scene.bob, "second");
+    let second = second.sign(&scene.peer);
+    let name = json!({ "membership": "join", "displayname": "Bob" });
+    let name = start.state(&scene.bob, ("m.room.member", scene.bob.as_str()), &name);
+    let name = name.sign(&scene.peer);
+    let third = start.with(&name).message(&scene.bob, "third");
+    let third = third.sign(&scene.peer);
+
+    // Nobody tells.
+    let refused = scene.engine.receive(&scene.room, &second).await;
+    assert!(matches!(refused, Err(ReceiveError::Missing)));
+    let refused = scene.engine.receive(&scene.room, &third).await;
+    assert!(matches!(refused, Err(ReceiveError::Missing)));
+
+    other.tell(&[&first, &second, &name, &third]);
+    for event in [&second, &third] {
+        let status = scene.engine.status(&scene.room, event).await;
+        assert_eq!(status, Status::Accepted);
+    }
+    let stored = scene.engine.event(&first.id).await.unwrap();
+    assert!(stored.is_accepted());
+    assert!(scene.engine.event(&name.id).await.is_some());
+    assert_eq!(other.asked.load(Ordering::Relaxed), 2);
+    scene.engine.end().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_that_cites_another_twice_is_rejected(pool: PgPool) {
+    let scene = Scene::new(&pool, RoomVersionId::V12).await;
+    let message = scene.place().await.message(&scene.bob, "twice");
+    let mut cited = serde_json::to_value(&message.object["auth_events"]).unwrap();
+    let first = cited[0].clone();
+    cited.as_array_mut().unwrap().push(first);
+    let message = message.set("auth_events", cited).sign(&scene.peer);
+
+    assert_eq!(
+        scene.engine.status(&scene.room, &message).await,
+        Status::Rejected
+    );
+    scene.engine.end().await;
+}

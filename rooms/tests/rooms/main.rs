@@ -3,6 +3,9 @@
 #[cfg(test)]
 mod branches;
 #[cfg(test)]
+#[path = "../shared/counts.rs"]
+mod counts;
+#[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod gaps;

@@ -12,12 +12,14 @@ use futures_util::future::BoxFuture;
 use hearth_core::{Pdu, signing::ServerKey};
 use hearth_rooms::{
     Room,
-    peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds},
+    peers::{
+        ClosestEvent, MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds,
+    },
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, OwnedServerName, OwnedUserId,
-    RoomId, ServerName, UserId, room_version_rules::RoomVersionRules, serde::Base64,
-    signatures::hash_and_sign_event,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId,
+    OwnedServerName, OwnedUserId, RoomId, ServerName, UserId, api::Direction,
+    room_version_rules::RoomVersionRules, serde::Base64, signatures::hash_and_sign_event,
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -436,6 +438,16 @@ impl Peers for World {
         _: &'a [OwnedEventId],
         _: u32,
     ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, RemoteError>> {
+        Box::pin(async { Err(RemoteError::Refused) })
+    }
+
+    fn closest_event<'a>(
+        &'a self,
+        _: &'a ServerName,
+        _: &'a RoomId,
+        _: MilliSecondsSinceUnixEpoch,
+        _: Direction,
+    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>> {
         Box::pin(async { Err(RemoteError::Refused) })
     }
 

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::{
-    engine::{Engine, alice, check_counts},
+    counts::check_counts,
+    engine::{Engine, alice},
     peer::{Event, Peer, Place, World},
 };
 

@@ -346,6 +346,15 @@ async fn policy_servers_are_asked_and_heeded(pool: PgPool) {
     assert_eq!(engine.status(&room, &good).await, Status::Accepted);
     let ours = engine.say(&room, "ours").await;
     assert!(ours.pdu.json.get().contains("ed25519:policy_server"));
+    // Nobody is asked about what is rejected anyway.
+    let asked = peer.asked_to_sign.load(Ordering::Relaxed);
+    let ban = json!({ "membership": "ban" });
+    let ban = place.state(&peer.user("bob"), ("m.room.member", alice().as_str()), &ban);
+    assert_eq!(
+        engine.status(&room, &ban.sign(&peer)).await,
+        Status::Rejected
+    );
+    assert_eq!(peer.asked_to_sign.load(Ordering::Relaxed), asked);
     *peer.recommends.lock().unwrap() = false;
     assert_eq!(engine.status(&room, &spam).await, Status::SoftFailed);
 

@@ -8,15 +8,21 @@ use std::{
 use futures_util::future::BoxFuture;
 use hearth_rooms::{
     Members, PartialInvite, PeerError, RoomEvent, Rooms, SendError,
-    peers::{MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds},
+    peers::{
+        ClosestEvent, MissingEvents, Peers, PolicyError, RemoteError, Signer, SignerKeys, StateIds,
+    },
     residents::{
         Answer, Invitation, JoinAnswer, ResidentError, Residents, Submission, Template,
         TemplateRequest,
     },
 };
+use hearth_store::timeline::Towards;
 use ruma::{
-    EventId, OwnedEventId, OwnedServerName, RoomId, ServerName,
-    api::error::{ErrorKind, IncompatibleRoomVersionErrorData},
+    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, ServerName,
+    api::{
+        Direction,
+        error::{ErrorKind, IncompatibleRoomVersionErrorData},
+    },
     serde::Base64,
 };
 use serde_json::value::RawValue;
@@ -298,6 +304,28 @@ impl Peers for Wire {
                 .history_for(&self.own, room_id, event_ids, limit)
                 .await;
             Ok(json(&found.map_err(|_| RemoteError::Refused)?))
+        })
+    }
+
+    fn closest_event<'a>(
+        &'a self,
+        from: &'a ServerName,
+        room_id: &'a RoomId,
+        ts: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> BoxFuture<'a, Result<ClosestEvent, RemoteError>> {
+        Box::pin(async move {
+            let towards = match direction {
+                Direction::Forward => Towards::Later,
+                Direction::Backward => Towards::Earlier,
+            };
+            let rooms = self.peer(from)?;
+            let found = rooms.closest_for(&self.own, room_id, ts.get().into(), towards);
+            let found = found.await.map_err(|_| RemoteError::Refused)?;
+            Ok(ClosestEvent {
+                event_id: found.pdu.event_id.clone(),
+                origin_server_ts: found.pdu.origin_server_ts,
+            })
         })
     }
 

@@ -30,7 +30,10 @@ use sqlx::{Executor as _, PgPool, postgres::PgPoolOptions};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::network::{Network, Wire};
+use crate::{
+    counts::check_counts,
+    network::{Network, Wire},
+};
 
 /// How long anything may take on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -302,22 +305,4 @@ pub(crate) fn draft(kind: &str, content: Value) -> Draft {
 
 fn canonical(content: Value) -> CanonicalJsonObject {
     serde_json::from_value(content).unwrap()
-}
-
-/// Whether every room's row counts its members right.
-async fn check_counts(pool: &PgPool) {
-    let wrong: Vec<i64> = sqlx::query_scalar(
-        "SELECT nid FROM room, LATERAL (
-             SELECT count(*) AS members, count(a.user_nid) AS locals
-             FROM membership m LEFT JOIN account a ON a.user_nid = m.user_nid
-             WHERE m.room_nid = room.nid AND m.membership = 'join') AS counted
-         WHERE (joined, joined_local) <> (members, locals)",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap();
-    assert!(
-        wrong.is_empty(),
-        "these rooms count their members wrongly: {wrong:?}"
-    );
 }
