@@ -105,24 +105,29 @@ impl Client {
     ) -> Result<Self, TrustError> {
         let tls = trust::client_config(ca_file)?;
         let dns = Dns::of_system();
-        let well_known = WellKnown::new(reach, dns.clone(), Arc::clone(&tls));
-        let connector = Connector::new(Purpose::Federation, reach, dns, tls);
+        let web = Connector::new(Purpose::Web, reach, dns.clone(), Arc::clone(&tls));
+        let matrix = Connector::new(Purpose::Federation, reach, dns, tls);
+        Ok(Self::over(identity, web, matrix))
+    }
+
+    /// Requests over connections to web servers, for well-known files, and to Matrix servers.
+    pub(crate) fn over(identity: Arc<Identity>, web: Connector, matrix: Connector) -> Self {
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(256 * 1024)
-            .build(connector);
-        Ok(Self(Arc::new(Inner {
+            .build(matrix);
+        Self(Arc::new(Inner {
             identity,
-            discovery: Discovery::new(well_known),
+            discovery: Discovery::new(WellKnown::new(web)),
             intake: Intake::new(),
             answered: Cache::builder()
                 .max_capacity(ANSWERED)
                 .time_to_live(ANSWERED_TIME)
                 .build(),
             http,
-        })))
+        }))
     }
 
     /// Sends a signed request.

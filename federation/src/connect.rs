@@ -36,8 +36,9 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may take altogether until a connection is open and its certificate checked.
 const CONNECT_LIMIT: Duration = Duration::from_secs(12);
 
-/// The port of servers that name none.
+/// The ports of servers that name none.
 const FEDERATION_PORT: u16 = 8448;
+const WEB_PORT: u16 = 443;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Connector(Arc<Inner>);
 
 struct Inner {
     purpose: Purpose,
+    /// That of servers that name none.
+    port: u16,
     reach: Reach,
     dns: Dns,
     tls: TlsConnector,
@@ -72,12 +75,24 @@ impl Connector {
     /// Connections for `purpose` to hosts within `reach`.
     #[must_use]
     pub fn new(purpose: Purpose, reach: Reach, dns: Dns, tls: Arc<rustls::ClientConfig>) -> Self {
+        let port = match purpose {
+            Purpose::Federation => FEDERATION_PORT,
+            Purpose::Web => WEB_PORT,
+        };
         Self(Arc::new(Inner {
             purpose,
+            port,
             reach,
             dns,
             tls: TlsConnector::from(tls),
         }))
+    }
+
+    /// The same with another port for servers that name none.
+    #[cfg(test)]
+    pub(crate) fn with_port(mut self, port: u16) -> Self {
+        Arc::get_mut(&mut self.0).expect("it is new").port = port;
+        self
     }
 
     async fn open(self, uri: Uri) -> io::Result<TokioIo<Stream>> {
@@ -99,10 +114,7 @@ impl Connector {
 
     async fn reach_server(&self, name: &ServerName) -> io::Result<TcpStream> {
         let host = name.host();
-        let default = match self.0.purpose {
-            Purpose::Federation => FEDERATION_PORT,
-            Purpose::Web => 443,
-        };
+        let default = self.0.port;
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             return self.dial(&[address], name.port().unwrap_or(default)).await;
         }

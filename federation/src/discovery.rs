@@ -8,10 +8,7 @@ pub mod address;
 pub mod dns;
 mod well_known;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use moka::{Expiry, future::Cache};
 use ruma::{OwnedServerName, ServerName};
@@ -109,5 +106,5 @@ fn failure_lifetime(failures: u32) -> Duration {
         .min(LONGEST_FAILURE)
 }
 
-/// Shared by all parts that find servers by the same DNS and trust the same certificates.
-pub(crate) type Tls = Arc<rustls::ClientConfig>;
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::{
-    TokioResolver,
+    ResolverBuilder, TokioResolver,
+    net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{RData, RecordType, rdata::SRV},
 };
 
@@ -46,17 +47,25 @@ impl Dns {
     /// The name servers that the system is configured with. Without any, only names of this machine are found.
     #[must_use]
     pub fn of_system() -> Self {
-        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
-            let options = builder.options_mut();
-            options.timeout = TIMEOUT;
-            options.attempts = ATTEMPTS;
-            options.cache_size = CACHED;
-            builder.build()
-        });
+        let resolver = TokioResolver::builder_tokio().and_then(build);
         if let Err(error) = &resolver {
             tracing::warn!("no name servers are known: {error}");
         }
         Self(Arc::new(resolver.ok()))
+    }
+
+    /// One name server, and nothing that this machine knows by itself.
+    #[cfg(test)]
+    pub(crate) fn at(server: std::net::SocketAddr) -> Self {
+        use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        let provider = TokioRuntimeProvider::default();
+        let builder = TokioResolver::builder_with_config(config, provider);
+        Self(Arc::new(Some(build(builder).unwrap())))
     }
 
     /// The addresses of a host.
@@ -111,6 +120,14 @@ impl Dns {
         let records = if better.is_empty() { older } else { better };
         order(records)
     }
+}
+
+fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+    let options = builder.options_mut();
+    options.timeout = TIMEOUT;
+    options.attempts = ATTEMPTS;
+    options.cache_size = CACHED;
+    builder.build()
 }
 
 /// Sorts SRV records by priority, and by chance according to their weights (RFC 2782).

@@ -12,8 +12,7 @@ use hyper_util::{
 use ruma::{OwnedServerName, ServerName};
 use serde::Deserialize;
 
-use super::{Tls, address::Reach, dns::Dns};
-use crate::connect::{Connector, Purpose};
+use crate::connect::Connector;
 
 /// How many redirects are followed.
 const MOST_REDIRECTS: usize = 5;
@@ -59,8 +58,8 @@ struct File {
 }
 
 impl WellKnown {
-    pub(crate) fn new(reach: Reach, dns: Dns, tls: Tls) -> Self {
-        let connector = Connector::new(Purpose::Web, reach, dns, tls);
+    /// Reads them over these connections.
+    pub(crate) fn new(connector: Connector) -> Self {
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(0)

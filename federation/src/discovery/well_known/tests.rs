@@ -13,6 +13,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::{
+    connect::Purpose,
+    discovery::{address::Reach, dns::Dns},
+};
 
 fn kept(value: &'static str) -> Duration {
     let value = HeaderValue::from_static(value);
@@ -49,7 +53,7 @@ fn redirects_stay_encrypted() {
 /// A web server that gives one answer to everything.
 struct Host {
     name: OwnedServerName,
-    tls: Tls,
+    tls: Arc<ClientConfig>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -99,7 +103,9 @@ impl Host {
     }
 
     async fn fetch(&self, reach: Reach) -> Result<OwnedServerName, WellKnownError> {
-        let well_known = WellKnown::new(reach, Dns::of_system(), Arc::clone(&self.tls));
+        let tls = Arc::clone(&self.tls);
+        let connector = Connector::new(Purpose::Web, reach, Dns::of_system(), tls);
+        let well_known = WellKnown::new(connector);
         let (server, _) = well_known.fetch(&self.name).await?;
         Ok(server)
     }
