@@ -9,6 +9,7 @@ pub mod http;
 pub mod identity;
 pub mod log;
 pub mod metrics;
+pub mod push_gateways;
 pub mod server;
 mod server_notices;
 pub mod settings;

@@ -23,6 +23,9 @@ const BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// How long it takes until a push gateway knows.
+const PUSH_DELAY: &str = "hearth_push_delay_seconds";
+
 /// Begins to record.
 ///
 /// # Errors
@@ -33,7 +36,10 @@ pub fn record() -> Result<PrometheusHandle, BuildError> {
         return Ok(handle.clone());
     }
     let duration = Matcher::Full(REQUEST_DURATION.to_owned());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(duration, &BUCKETS)?;
+    let delay = Matcher::Full(PUSH_DELAY.to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(duration, &BUCKETS)?
+        .set_buckets_for_metric(delay, &BUCKETS)?;
     match builder.install_recorder() {
         Ok(handle) => {
             describe();
@@ -110,6 +116,15 @@ fn describe() {
     describe_gauge!(
         "hearth_stream_position",
         "The head of the log that this process has seen"
+    );
+    describe_counter!(
+        "hearth_pushes_total",
+        "Requests to push gateways, by outcome: taken, rejected, failed"
+    );
+    describe_histogram!(
+        PUSH_DELAY,
+        Unit::Seconds,
+        "How long it took from an event until a push gateway had it"
     );
     describe_gauge!(
         "process_resident_memory_bytes",

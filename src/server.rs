@@ -23,7 +23,7 @@ use crate::{
         tls::{Certificate, TlsError},
     },
     identity::{self, KeyError},
-    metrics,
+    metrics, push_gateways,
 };
 
 /// How long requests may take that were under way when the server was told to stop.
@@ -198,6 +198,7 @@ impl Services<'_> {
             tasks: tasks.clone(),
             stop: stop.clone(),
             outside,
+            gateways: push_gateways::open(&self.config.push)?,
         })
         .await?;
         let api = match FederationState::new(&state, pool, tasks.clone()) {

@@ -91,6 +91,13 @@ fn examine(config: &Config) -> Vec<(String, String)> {
                 .ca_file
                 .iter()
                 .map(|file| ("federation.ca_file".to_owned(), file)),
+        )
+        .chain(
+            config
+                .push
+                .ca_file
+                .iter()
+                .map(|file| ("push.ca_file".to_owned(), file)),
         );
     for (key, file) in files {
         if let Err(error) = fs::File::open(file) {

@@ -11,6 +11,7 @@ mod api {
     mod fallback;
     mod federation;
     mod federation_send;
+    mod gateway;
     mod guests;
     mod handshakes;
     mod initial_sync;
@@ -23,6 +24,8 @@ mod api {
     mod presence;
     mod processes;
     mod profile;
+    mod pushers;
+    mod pushing;
     mod pushrules;
     mod receipts;
     mod redis;

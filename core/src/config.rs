@@ -22,8 +22,8 @@ pub use self::{
     load::Sources,
     problem::{Place, Problem, Problems},
     sections::{
-        Appservice, Contact, Federation, Limits, OldVerifyKey, Policy, Presence, Registration,
-        Rooms, ServerNotices, Sessions, Support, Voip, WellKnown,
+        Appservice, Contact, Federation, Limits, OldVerifyKey, Policy, Presence, Push,
+        Registration, Rooms, ServerNotices, Sessions, Support, Voip, WellKnown,
     },
     surroundings::{
         Database, Email, Listener, Log, LogFormat, Media, Metrics, Redis, Role, S3, Storage, Tls,
@@ -58,6 +58,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// Traffic with other servers.
     pub federation: Federation,
+    /// How push gateways are told what happens.
+    pub push: Push,
     /// What new rooms are like.
     pub rooms: Rooms,
     /// How the server sends mail; absent means that it does not.
@@ -97,6 +99,7 @@ impl Default for Config {
             registration: Registration::default(),
             sessions: Sessions::default(),
             federation: Federation::default(),
+            push: Push::default(),
             rooms: Rooms::default(),
             email: None,
             limits: Limits::default(),

@@ -13,7 +13,9 @@ pub mod words;
 
 pub use self::{
     clock::Clock,
-    nid::{DestinationNid, EventNid, Position, RoomNid, SnapshotNid, StateKeyNid, UserNid},
+    nid::{
+        DestinationNid, EventNid, Position, PusherNid, RoomNid, SnapshotNid, StateKeyNid, UserNid,
+    },
     pdu::Pdu,
     room_version::SUPPORTED_ROOM_VERSIONS,
     signing::Identity,

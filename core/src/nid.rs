@@ -56,6 +56,10 @@ nid! {
     DestinationNid
 }
 nid! {
+    /// A pusher.
+    PusherNid
+}
+nid! {
     /// A place in the log. Zero is before everything.
     Position
 }

@@ -339,7 +339,7 @@ fn read<T: IncomingResponse>(response: &Response<Bytes>) -> Result<T, RequestErr
 }
 
 /// A request was given up. Its connection may be dead without anybody having said so, and is used for no other.
-fn given_up(connection: &CaptureConnection) -> RequestError {
+pub(crate) fn given_up(connection: &CaptureConnection) -> RequestError {
     if let Some(connection) = &*connection.connection_metadata() {
         connection.poison();
     }
@@ -347,7 +347,7 @@ fn given_up(connection: &CaptureConnection) -> RequestError {
 }
 
 /// An error with its causes.
-fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

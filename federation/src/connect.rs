@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
@@ -40,14 +40,19 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(12);
 const FEDERATION_PORT: u16 = 8448;
 const WEB_PORT: u16 = 443;
 
+/// The port of those that are reached without encryption.
+const PLAIN_PORT: u16 = 80;
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Requests between servers: the authority of a request is what discovery says belongs into its `Host` header. It
     /// says as well where the server is: the port, or else the SRV records of the host, or else port 8448.
     Federation,
-    /// Requests to a web server: for well-known files.
+    /// Requests to a web server: for well-known files, and to gateways.
     Web,
+    /// The same, also without encryption.
+    PlainWeb,
 }
 
 /// Opens connections.
@@ -77,7 +82,7 @@ impl Connector {
     pub fn new(purpose: Purpose, reach: Reach, dns: Dns, tls: Arc<rustls::ClientConfig>) -> Self {
         let port = match purpose {
             Purpose::Federation => FEDERATION_PORT,
-            Purpose::Web => WEB_PORT,
+            Purpose::Web | Purpose::PlainWeb => WEB_PORT,
         };
         Self(Arc::new(Inner {
             purpose,
@@ -99,22 +104,33 @@ impl Connector {
         let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
         let name = <&ServerName>::try_from(authority.as_str()).map_err(io::Error::other)?;
         let opening = async {
-            let stream = self.reach_server(name).await?;
+            let is_plain = uri.scheme() == Some(&Scheme::HTTP);
+            if is_plain && self.0.purpose != Purpose::PlainWeb {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            let stream = self.reach_server(name, is_plain).await?;
             stream.set_nodelay(true)?;
+            if is_plain {
+                return Ok(Stream::Plain(stream));
+            }
             let host = name.host().trim_matches(['[', ']']).to_owned();
             // For an address the certificate must be for that address, and no name is sent.
             let host = pki_types::ServerName::try_from(host).map_err(io::Error::other)?;
-            self.0.tls.connect(host, stream).await
+            let stream = self.0.tls.connect(host, stream).await?;
+            Ok(Stream::Encrypted(Box::new(stream)))
         };
         match timeout(CONNECT_LIMIT, opening).await {
-            Ok(stream) => stream.map(|stream| TokioIo::new(Stream(stream))),
+            Ok(stream) => stream.map(TokioIo::new),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    async fn reach_server(&self, name: &ServerName) -> io::Result<TcpStream> {
+    async fn reach_server(&self, name: &ServerName, is_plain: bool) -> io::Result<TcpStream> {
         let host = name.host();
-        let default = self.0.port;
+        let default = match is_plain {
+            true => PLAIN_PORT,
+            false => self.0.port,
+        };
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             return self.dial(&[address], name.port().unwrap_or(default)).await;
         }
@@ -123,7 +139,7 @@ impl Connector {
         }
         let targets = match self.0.purpose {
             Purpose::Federation => self.0.dns.matrix_service(host).await,
-            Purpose::Web => Vec::new(),
+            Purpose::Web | Purpose::PlainWeb => Vec::new(),
         };
         let mut failure = None;
         for Target { host, port } in &targets {
@@ -182,45 +198,62 @@ impl tower::Service<Uri> for Connector {
     }
 }
 
-/// An encrypted connection.
+/// A connection.
 #[derive(Debug)]
-pub struct Stream(TlsStream<TcpStream>);
+pub enum Stream {
+    /// Encrypted.
+    Encrypted(Box<TlsStream<TcpStream>>),
+    /// Open to whoever listens.
+    Plain(TcpStream),
+}
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let (_, session) = self.0.get_ref();
-        if session.alpn_protocol() == Some(b"h2") {
-            Connected::new().negotiated_h2()
-        } else {
-            Connected::new()
+        match self {
+            Self::Encrypted(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
+            Self::Encrypted(_) | Self::Plain(_) => Connected::new(),
         }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        match self.get_mut() {
+            Self::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        match self.get_mut() {
+            Self::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`Client`]: signed requests to other servers; [`discovery`] finds them, within bounds of time, size and address.
 //! - [`Keys`]: the keys that other servers sign with, and our own for them; [`authentication`] checks their requests.
 //! - [`Others`]: what the crates below ask of other servers, by the traits that they declare.
+//! - [`Web`]: requests to web servers whose addresses users give, within the same bounds.
 //! - [`Inbound`] takes the transactions of other servers in, [`Outbound`] sends ours to them.
 //!
 //! # What may not
@@ -24,6 +25,7 @@ pub mod others;
 pub mod outbound;
 mod stream;
 pub mod trust;
+pub mod web;
 
 pub use self::{
     authentication::Authenticator,
@@ -32,6 +34,7 @@ pub use self::{
     keys::Keys,
     others::Others,
     outbound::Outbound,
+    web::Web,
 };
 
 /// How requests to other servers introduce themselves.

@@ -7,7 +7,6 @@
 
 mod ephemera;
 mod fanout;
-mod lead;
 mod receipts;
 mod registry;
 mod retry;
@@ -19,7 +18,7 @@ mod worker;
 use std::{sync::Arc, time::Duration};
 
 use hearth_core::{Clock, DestinationNid, Identity};
-use hearth_journal::Journal;
+use hearth_journal::{Journal, Lead, Processes};
 use hearth_rooms::{Live, Rooms};
 use hearth_store::destination;
 use hearth_users::{Ephemeral, Presence, Typing};
@@ -29,9 +28,11 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::lead::Processes;
-use self::{lead::Lead, registry::Registry};
+use self::registry::Registry;
 use crate::client::Client;
+
+/// The name of the lease for sending.
+const LEASE: &str = "outbound";
 
 /// To how many servers is sent at once that did not fail last, and to how many that did.
 const HEALTHY_AT_ONCE: usize = 1_024;
@@ -102,7 +103,7 @@ impl Outbound {
     #[must_use]
     pub fn start(parts: Parts, live: &Live) -> Self {
         let outbound = Self(Arc::new(Inner {
-            lead: Lead::new(parts.pool.clone(), parts.processes),
+            lead: Lead::new(parts.pool.clone(), LEASE, parts.processes),
             registry: Registry::default(),
             numbers: Cache::new(CACHED),
             failing: SyncCache::new(CACHED),

@@ -90,6 +90,8 @@ pub enum Kind {
     Membership = 6,
     /// A current state that comes without an event (a resolution).
     State = 7,
+    /// A user set or deleted a pusher.
+    Pusher = 8,
 }
 
 impl Kind {
@@ -104,6 +106,7 @@ impl Kind {
             Self::DeviceList,
             Self::Membership,
             Self::State,
+            Self::Pusher,
         ]
         .into_iter()
         .find(|kind| *kind as i16 == number)

@@ -7,6 +7,7 @@
 //!
 //! - The writer: it takes all writes that wait, decides who lost, and commits the rest in one transaction.
 //! - The head: how far the log is known without holes, whatever the order in which commits and announcements arrive.
+//! - [`Lead`]: which of many processes follows the log for a consumer that all share.
 //! - The ways to hear of other processes: Redis, and a look at the log once a second.
 //!
 //! # What may not
@@ -22,6 +23,7 @@ mod fanout;
 mod follow;
 mod head;
 mod journal;
+mod lead;
 mod message;
 mod prune;
 mod rejected;
@@ -33,5 +35,6 @@ pub use self::{
     error::{StartError, WriteError},
     exchange::{Exchange, Heard, Outgoing},
     journal::{Journal, Parts, Pending, Written},
+    lead::{Lead, Processes},
     prune::Pruner,
 };

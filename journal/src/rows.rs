@@ -38,7 +38,8 @@ pub(crate) fn count(write: &Write) -> i64 {
         + write.account_data.len()
         + write.to_device.len()
         + write.device_lists.len()
-        + write.memberships.len();
+        + write.memberships.len()
+        + write.pushers.len();
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -128,6 +129,9 @@ impl<'a> Rows<'a> {
             let position = self.entry(Kind::Membership, Some(row.room), Some(row.user), row.event);
             self.memberships
                 .insert((row.user, row.room), (row, position));
+        }
+        for user in &write.pushers {
+            self.entry(Kind::Pusher, None, Some(*user), None);
         }
         Written {
             first,

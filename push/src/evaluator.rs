@@ -7,10 +7,12 @@ use std::{collections::HashMap, sync::Arc};
 use hearth_core::{Position, RoomNid, UserNid};
 use hearth_rooms::{Room, RoomEvent, Rooms};
 use ruma::{
-    OwnedEventId, OwnedUserId,
-    events::TimelineEventType,
-    push::{Action, PushConditionRoomCtx},
+    OwnedEventId, OwnedUserId, UInt, UserId,
+    events::{AnySyncTimelineEvent, StateEventType, TimelineEventType},
+    push::{Action, FlattenedJson, PushConditionRoomCtx},
+    serde::Raw,
 };
+use serde_json::value::RawValue;
 use sqlx::PgPool;
 
 use crate::{
@@ -43,6 +45,18 @@ impl Verdict {
         self.actions.iter().any(Action::is_highlight)
     }
 }
+
+/// An invite to a room that this server is not in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutsideInvite<'a> {
+    /// Who invites.
+    pub sender: &'a UserId,
+    /// The stripped member event.
+    pub json: &'a RawValue,
+}
+
+/// After how many users others get a turn.
+const BREATH: usize = 64;
 
 /// Asks the rules of users.
 #[derive(Clone, Debug)]
@@ -100,6 +114,76 @@ impl Evaluator {
             Some(asked) => self.verdict(&asked, event).await,
             None => Ok(None),
         }
+    }
+
+    /// Which of these users, as of `position`, an event of a room notifies.
+    ///
+    /// Whether they may see it is for the caller to know.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn notified(
+        &self,
+        viewers: &[Viewer],
+        room: &Room,
+        event: &RoomEvent,
+        position: Position,
+    ) -> sqlx::Result<Vec<UserNid>> {
+        self.settings.prepare(viewers, position).await?;
+        let Some(context) = self.contexts.room(room).await? else {
+            return Ok(Vec::new());
+        };
+        let member = StateEventType::RoomMember.to_string();
+        let names = viewers.iter().map(|viewer| viewer.user_id.as_str());
+        let keys: Vec<(&str, &str)> = names.map(|name| (member.as_str(), name)).collect();
+        let snapshots = [Arc::clone(&context.snapshot)];
+        self.rooms.load_state(&snapshots, &keys).await?;
+        let mut notified = Vec::new();
+        for (index, viewer) in viewers.iter().enumerate() {
+            let settings = self.settings.find(viewer.user, &viewer.user_id, position);
+            let (settings, context) = (settings.await?, Arc::clone(&context));
+            let asked = self.asked(viewer, room, settings, context).await?;
+            if self.verdict(&asked, event).await?.is_some() {
+                notified.push(viewer.user);
+            }
+            if index % BREATH == BREATH - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(notified)
+    }
+
+    /// What the rules of a user say to an invite to a room that this server is not in; `None` when they do not notify.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn evaluate_outside(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        invite: &OutsideInvite<'_>,
+    ) -> sqlx::Result<Option<Vec<Action>>> {
+        let settings = self.settings.latest(viewer.user, &viewer.user_id).await?;
+        if settings.blocks_invites || settings.ignored.contains(invite.sender) {
+            return Ok(None);
+        }
+        let raw = Raw::<AnySyncTimelineEvent>::from_json(invite.json.to_owned());
+        let user = PushConditionRoomCtx::new(
+            room.id.clone(),
+            UInt::MIN,
+            viewer.user_id.clone(),
+            viewer.user_id.localpart().to_owned(),
+        );
+        let flat = FlattenedJson::from_raw(&raw);
+        for rule in &settings.rules {
+            if rule.applies(&flat, &user).await {
+                let notifies = rule.actions().iter().any(Action::should_notify);
+                return Ok(notifies.then(|| rule.actions().to_vec()));
+            }
+        }
+        Ok(None)
     }
 
     /// Prepares to ask about many events of a room; `None` when this server is not in it.

@@ -6,6 +6,8 @@
 //! - [`Settings`]: the same in memory, for those who evaluate; with the users that a user ignores.
 //! - [`Evaluator`]: what the rules of a user say to an event.
 //! - [`UnreadCounts`], [`Notifications`]: how many events a user has not read, and which.
+//! - [`Pushers`]: through whom users want to be told.
+//! - [`Pushing`]: tells push gateways what notifies.
 //! - [`Successions`]: what users take along when a room is replaced.
 //! - [`ReadState`]: how far users have read, as their clients tell it.
 //!
@@ -18,7 +20,10 @@ mod context;
 mod defaults;
 mod evaluator;
 mod following;
+mod gateway;
 mod notifications;
+mod pushers;
+mod pushing;
 mod read_state;
 pub mod rules;
 mod settings;
@@ -28,7 +33,10 @@ mod unread;
 
 pub use self::{
     evaluator::{Evaluator, Verdict, Viewer},
+    gateway::{GatewayError, Gateways},
     notifications::{Notification, NotificationPage, Notifications, NotificationsError, Wanted},
+    pushers::{OthersPushers, Pushers, Schemes, SetPusherError},
+    pushing::{Parts as PushingParts, Pushing},
     read_state::{ReadError, ReadState, ReceiptTarget},
     rules::{ChangeRuleError, PushRules},
     settings::{Settings, UserSettings},

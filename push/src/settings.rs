@@ -1,7 +1,7 @@
 //! What decides about a user's notifications, in memory: the rules, and whom the user ignores.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +11,7 @@ use std::{
 use hearth_core::{Position, UserNid};
 use hearth_journal::{Announcement, Journal, Kind};
 use hearth_rooms::unwanted;
-use hearth_users::{
-    AccountData,
-    account_data::{GLOBAL, Key},
-};
+use hearth_users::AccountData;
 use moka::future::Cache;
 use ruma::{
     OwnedUserId, UserId, events::ignored_user_list::IgnoredUserListEventContent, push::Ruleset,
@@ -22,12 +19,17 @@ use ruma::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    evaluator::Viewer,
     following::{Followed, Follower},
     rules,
 };
 
 /// How many users stay in memory.
 const CACHED_USERS: u64 = 20_000;
+
+/// The account data of which settings are made.
+const IGNORED: &str = "m.ignored_user_list";
+const KINDS: [&str; 3] = [rules::KIND, IGNORED, unwanted::KIND];
 
 /// What decides about a user's notifications.
 #[derive(Debug)]
@@ -109,26 +111,58 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Brings the settings of many users into memory, as of `position` or later, with one statement.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn prepare(&self, viewers: &[Viewer], position: Position) -> sqlx::Result<()> {
+        self.0.followed.wait_for(position).await;
+        let mut missing = HashMap::new();
+        for viewer in viewers {
+            if !self.0.cache.contains_key(&viewer.user) {
+                missing.insert(viewer.user, &viewer.user_id);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let before = self.0.changes.load(Ordering::Acquire);
+        let users: Vec<UserNid> = missing.keys().copied().collect();
+        let stored = self.0.account_data.list_of_users(&users, &KINDS).await?;
+        let mut by_user: HashMap<UserNid, HashMap<String, String>> = HashMap::new();
+        for (user, kind, content) in stored {
+            by_user.entry(user).or_default().insert(kind, content);
+        }
+        for (user, user_id) in missing {
+            let contents = by_user.remove(&user).unwrap_or_default();
+            let settings = made(user_id, |kind| contents.get(kind).map(String::as_str));
+            if self.0.changes.load(Ordering::Acquire) == before {
+                self.0.cache.insert(user, Arc::new(settings)).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn read(&self, user: UserNid, user_id: &UserId) -> sqlx::Result<UserSettings> {
-        let key = |kind| Key {
-            user,
-            room: GLOBAL,
-            kind,
-        };
-        let stored = self.0.account_data.find(key(rules::KIND)).await?;
-        let ignored = self.0.account_data.find(key("m.ignored_user_list")).await?;
-        let permission = self.0.account_data.find(key(unwanted::KIND)).await?;
-        let ignored = ignored
-            .and_then(|content| {
-                serde_json::from_str::<IgnoredUserListEventContent>(content.get()).ok()
-            })
-            .map(|content| content.ignored_users.into_keys().collect());
-        Ok(UserSettings {
-            rules: rules::read(user_id, stored.as_ref().map(|content| content.get())),
-            ignored: Arc::new(ignored.unwrap_or_default()),
-            blocks_invites: permission
-                .is_some_and(|content| unwanted::blocks_invites(content.get())),
-        })
+        let stored = self.0.account_data.list_of_users(&[user], &KINDS).await?;
+        let contents: HashMap<String, String> = stored
+            .into_iter()
+            .map(|(_, kind, content)| (kind, content))
+            .collect();
+        Ok(made(user_id, |kind| contents.get(kind).map(String::as_str)))
+    }
+}
+
+/// The settings of a user by the contents of [`KINDS`].
+fn made<'a>(user_id: &UserId, content: impl Fn(&str) -> Option<&'a str>) -> UserSettings {
+    let ignored = content(IGNORED)
+        .and_then(|content| serde_json::from_str::<IgnoredUserListEventContent>(content).ok())
+        .map(|content| content.ignored_users.into_keys().collect());
+    UserSettings {
+        rules: rules::read(user_id, content(rules::KIND)),
+        ignored: Arc::new(ignored.unwrap_or_default()),
+        blocks_invites: content(unwanted::KIND).is_some_and(unwanted::blocks_invites),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Push rules, and what notified a user.
+//! Pushers, push rules, and what notified a user.
 
+mod pushers;
 mod rules;
 
 use axum::{Json, extract::State};
@@ -15,7 +16,9 @@ const DEFAULT_LIMIT: usize = 50;
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    rules::api().endpoint(get_notifications)
+    rules::api()
+        .merge(pushers::api())
+        .endpoint(get_notifications)
 }
 
 /// `GET /_matrix/client/*/notifications`

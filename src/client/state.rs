@@ -5,11 +5,15 @@ mod parts;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use hearth_core::{Clock, Identity, config::Config};
+use hearth_core::{
+    Clock, Identity,
+    config::{Config, Role},
+};
 use hearth_federation::{Outbound, outbound};
-use hearth_journal::{Journal, StartError};
+use hearth_journal::{Journal, Processes, StartError};
 use hearth_push::{
-    Evaluator, Notifications, PushRules, ReadState, Settings, Successions, UnreadCounts,
+    Evaluator, Gateways, Notifications, PushRules, Pushers, Pushing, PushingParts, ReadState,
+    Settings, Successions, UnreadCounts,
 };
 use hearth_rooms::{Departures, Directory, Live, MemberProfiles, Rooms};
 use hearth_store::{Occupancy, intern::Interner};
@@ -79,6 +83,8 @@ pub struct ClientState {
     pub read_state: ReadState,
     /// Push rules.
     pub push_rules: PushRules,
+    /// Through whom users want to be told.
+    pub pushers: Pushers,
     /// Push rules in memory.
     pub settings: Settings,
     /// What push rules say to events.
@@ -132,6 +138,8 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// The way to other servers, if there is one.
     pub outside: Option<Outside>,
+    /// The way to push gateways.
+    pub gateways: Arc<dyn Gateways>,
 }
 
 impl ClientState {
@@ -148,9 +156,9 @@ impl ClientState {
         let own = OwnData::new(pool, clock, config, &ground);
         let push = Push::start(pool, &ground, &own, work);
         let seen = Seen::start(pool, clock, config, work).await?;
-        let registration = config.registration.clone();
         let server_notices = start_notices((config, pool), &ground, &own).await?;
         let outbound = start_outbound(&parts, &ground, &seen);
+        start_pushing(&parts, &ground, (&push, &own));
         let sync = start_sync(pool, &ground, (&seen, &push), work);
         let (journal, sessions) = (ground.journal, ground.sessions);
 
@@ -172,6 +180,7 @@ impl ClientState {
             read_state: own.read_state,
             successions: Successions::new(ground.rooms.clone(), own.account_data.clone()),
             push_rules: own.push_rules,
+            pushers: own.pushers,
             notifications: push.notifications,
             settings: push.settings,
             evaluator: push.evaluator,
@@ -180,7 +189,7 @@ impl ClientState {
                 pool.clone(),
                 clock.clone(),
                 ground.accounts.clone(),
-                registration,
+                config.registration.clone(),
             ),
             receipts: own.receipts,
             account_data: own.account_data,
@@ -225,14 +234,39 @@ fn start_outbound(parts: &Parts, ground: &Ground, seen: &Seen) -> Option<Outboun
         ephemeral: seen.ephemeral.clone(),
         typing: seen.typing.clone(),
         presence: seen.presence.clone(),
-        processes: match parts.config.redis {
-            Some(_) => outbound::Processes::Many,
-            None => outbound::Processes::One,
-        },
+        processes: processes(&parts.config),
         tasks: parts.tasks.clone(),
         stop: parts.stop.clone(),
     };
     Some(Outbound::start(outbound, &ground.live))
+}
+
+/// Starts to tell push gateways what notifies, if this process does such work.
+fn start_pushing(parts: &Parts, ground: &Ground, (push, own): (&Push, &OwnData)) {
+    if !parts.config.does(Role::Background) {
+        return;
+    }
+    let pushing = PushingParts {
+        pool: parts.pool.clone(),
+        clock: parts.clock.clone(),
+        journal: ground.journal.clone(),
+        evaluator: push.evaluator.clone(),
+        unread: push.unread.clone(),
+        receipts: own.receipts.clone(),
+        gateways: Arc::clone(&parts.gateways),
+        processes: processes(&parts.config),
+        tasks: parts.tasks.clone(),
+        stop: parts.stop.clone(),
+    };
+    Pushing::start(pushing, &ground.live);
+}
+
+/// Whether others may do the work of which one process does all.
+fn processes(config: &Config) -> Processes {
+    match config.redis {
+        Some(_) => Processes::Many,
+        None => Processes::One,
+    }
 }
 
 /// Starts to follow what is new for users.

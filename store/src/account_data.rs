@@ -76,6 +76,26 @@ pub async fn list_of_users(
     .await
 }
 
+/// Lists the data of these types that users keep for themselves: user, type and content.
+pub async fn list_of_kinds(
+    conn: &mut PgConnection,
+    users: &[UserNid],
+    kinds: &[&str],
+) -> sqlx::Result<Vec<(UserNid, String, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT user_nid AS "user: UserNid", type AS kind, content FROM account_data
+           WHERE user_nid = ANY($1) AND room_nid = 0 AND type = ANY($2)"#,
+        users as &[UserNid],
+        kinds as &[&str],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.user, row.kind, row.content))
+        .collect())
+}
+
 /// Lists a user's data of one room: type and content.
 pub async fn list_of_room(
     conn: &mut PgConnection,

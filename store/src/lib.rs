@@ -43,6 +43,8 @@ pub mod pending_redaction;
 pub mod private;
 pub mod profile;
 pub mod profile_update;
+pub mod push_queue;
+pub mod pusher;
 pub mod receipt;
 pub mod refresh_token;
 pub mod registration_token;

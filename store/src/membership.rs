@@ -142,6 +142,19 @@ pub async fn list_joined_of(
     .await
 }
 
+/// Lists the numbers of the rooms that a user is joined to.
+pub async fn list_joined_nids(
+    conn: &mut PgConnection,
+    user: UserNid,
+) -> sqlx::Result<Vec<RoomNid>> {
+    sqlx::query_scalar!(
+        r#"SELECT room_nid AS "room: RoomNid" FROM membership WHERE user_nid = $1 AND membership = 'join'"#,
+        user.0,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Lists the ids of the rooms that a user is joined to.
 pub async fn list_joined(conn: &mut PgConnection, user: UserNid) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(

@@ -20,6 +20,8 @@ pub struct Write {
     pub device_lists: Vec<UserNid>,
     /// Memberships that come without an event of ours: invites to rooms that we are not in, forgotten rooms.
     pub memberships: Vec<MembershipRow>,
+    /// Users who set or deleted pushers; the rows are the caller's.
+    pub pushers: Vec<UserNid>,
 }
 
 /// New events of one room and what they change.

@@ -86,7 +86,8 @@ async fn read(sync: &Sync, hub: &Hub, entry: &Entry) -> Option<Change> {
             | Kind::ToDevice
             | Kind::DeviceList
             | Kind::Membership
-            | Kind::State,
+            | Kind::State
+            | Kind::Pusher,
             ..,
         ) => None,
     }

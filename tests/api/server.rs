@@ -7,6 +7,7 @@ use hearth::{
     client::{self, ClientState, Parts},
     federation::{self, FederationState, Outside},
     http::{Api, Drain, RateLimits, api::Route},
+    push_gateways,
 };
 use hearth_core::{
     Clock, Identity,
@@ -128,7 +129,9 @@ impl TestServer {
             key: ServerKey::from_seed(&[7; 32]),
         });
         let outside = Outside::open(&config, &identity, pool.clone(), &clock, &tasks).unwrap();
+        let gateways = push_gateways::open(&config.push).unwrap();
         let state = ClientState::start(Parts {
+            gateways,
             limits: RateLimits::new(&config.limits),
             identity,
             config: Arc::new(config),

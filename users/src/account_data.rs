@@ -74,6 +74,20 @@ impl AccountData {
             .transpose()
     }
 
+    /// Lists the data of these types that users keep for themselves: user, type and content.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_of_users(
+        &self,
+        users: &[UserNid],
+        kinds: &[&str],
+    ) -> sqlx::Result<Vec<(UserNid, String, String)>> {
+        let mut conn = self.pool.acquire().await?;
+        account_data::list_of_kinds(&mut conn, users, kinds).await
+    }
+
     /// Lists a user's data of one room: type and content.
     ///
     /// # Errors

@@ -107,6 +107,18 @@ impl Default for Federation {
     }
 }
 
+/// How push gateways are told what happens.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Push {
+    /// Whether gateways may be reached without encryption.
+    pub allow_http: bool,
+    /// Whether gateways may be in private address ranges.
+    pub allow_private_addresses: bool,
+    /// An additional root certificate to trust, a PEM file.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// What new rooms are like.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

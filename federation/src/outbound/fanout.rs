@@ -6,7 +6,7 @@ use std::{
 };
 
 use hearth_core::{DestinationNid, EventNid, Position, RoomNid};
-use hearth_journal::{Announcement, Entry, Kind};
+use hearth_journal::{Announcement, Entry, Kind, Lead};
 use hearth_rooms::{Room, RoomEvent, membership_of};
 use hearth_store::{
     destination,
@@ -20,10 +20,7 @@ use ruma::{
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{
-    Outbound,
-    lead::{LEASE, RENEWAL},
-};
+use super::Outbound;
 
 /// How many events of one room wait for a server, and for one that fails.
 pub(super) const WAITING: Bounds = Bounds {
@@ -52,7 +49,7 @@ impl Outbound {
     /// Notes the log's events down for their destinations, until the server stops.
     pub(super) async fn fan_out(self, mut news: broadcast::Receiver<Arc<Announcement>>) {
         let stop = self.0.parts.stop.clone();
-        let mut renewals = tokio::time::interval(RENEWAL);
+        let mut renewals = tokio::time::interval(Lead::RENEWAL);
         let mut cursor = None;
         loop {
             let announced = tokio::select! {
@@ -292,8 +289,8 @@ impl Outbound {
     ) -> sqlx::Result<()> {
         let (servers, rows) = self.number(addressed).await?;
         let mut tx = self.0.parts.pool.begin().await?;
-        let holder = self.0.lead.holder;
-        if destination::update_cursor(&mut tx, end, LEASE, holder).await? == Held::No {
+        let (lease, holder) = (self.0.lead.name(), self.0.lead.holder());
+        if destination::update_cursor(&mut tx, end, lease, holder).await? == Held::No {
             self.0.lead.lose();
             return Err(sqlx::Error::Protocol("another process sends".into()));
         }
@@ -308,8 +305,8 @@ impl Outbound {
 
     async fn store(&self, end: Position) -> sqlx::Result<()> {
         let mut conn = self.0.parts.pool.acquire().await?;
-        let holder = self.0.lead.holder;
-        match destination::update_cursor(&mut conn, end, LEASE, holder).await? {
+        let (lease, holder) = (self.0.lead.name(), self.0.lead.holder());
+        match destination::update_cursor(&mut conn, end, lease, holder).await? {
             Held::Yes => {}
             Held::No => self.0.lead.lose(),
         }

@@ -177,6 +177,7 @@ impl UnreadCounts {
                     nid: event.nid,
                     order,
                     highlight: verdict.highlights(),
+                    call: event.pdu.kind == TimelineEventType::CallInvite,
                     thread: verdict.thread,
                 };
                 work.notifying.push((event, item));

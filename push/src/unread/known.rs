@@ -21,12 +21,15 @@ pub struct Count {
     pub notifications: u64,
     /// Those that stand out.
     pub highlights: u64,
+    /// Those that are calls.
+    pub calls: u64,
 }
 
 impl Count {
-    fn add(&mut self, highlight: bool) {
+    fn add(&mut self, item: &Item) {
         self.notifications += 1;
-        self.highlights += u64::from(highlight);
+        self.highlights += u64::from(item.highlight);
+        self.calls += u64::from(item.call);
     }
 }
 
@@ -46,6 +49,7 @@ impl Counts {
         self.threads.values().fold(self.main, |sum, count| Count {
             notifications: sum.notifications + count.notifications,
             highlights: sum.highlights + count.highlights,
+            calls: sum.calls + count.calls,
         })
     }
 }
@@ -57,6 +61,7 @@ pub(super) struct Item {
     pub(super) order: i64,
     pub(super) thread: Option<OwnedEventId>,
     pub(super) highlight: bool,
+    pub(super) call: bool,
 }
 
 /// Up to where a user has read a room, in the order of the stream.
@@ -127,10 +132,10 @@ impl Unread {
                 continue;
             }
             match thread {
-                None => counts.main.add(item.highlight),
+                None => counts.main.add(item),
                 Some(root) => {
                     let count = counts.threads.entry(root.clone()).or_default();
-                    count.add(item.highlight);
+                    count.add(item);
                 }
             }
         }
@@ -176,6 +181,7 @@ mod tests {
             order: *order,
             thread: thread.clone(),
             highlight: *highlight,
+            call: false,
         });
         Unread {
             settings: Arc::new(UserSettings {
@@ -194,6 +200,7 @@ mod tests {
         Count {
             notifications,
             highlights,
+            calls: 0,
         }
     }
 

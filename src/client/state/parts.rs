@@ -7,7 +7,9 @@ use hearth_core::{
     config::{Config, Role},
 };
 use hearth_journal::{self as journal, Exchange, Journal, Pruner, StartError};
-use hearth_push::{Evaluator, Notifications, PushRules, ReadState, Settings, UnreadCounts};
+use hearth_push::{
+    Evaluator, Notifications, PushRules, Pushers, ReadState, Schemes, Settings, UnreadCounts,
+};
 use hearth_rooms::{
     Departures, Live, MemberProfiles, Peers, Residents, Rooms, directory::RemoteDirectory,
     peers::Alone,
@@ -165,6 +167,7 @@ pub(super) struct OwnData {
     pub(super) user_directory: UserDirectory,
     pub(super) read_state: ReadState,
     pub(super) push_rules: PushRules,
+    pub(super) pushers: Pushers,
 }
 
 impl OwnData {
@@ -197,6 +200,15 @@ impl OwnData {
                 clock.clone(),
             ),
             push_rules: PushRules::new(account_data.clone()),
+            pushers: Pushers::new(
+                pool.clone(),
+                journal.clone(),
+                clock.clone(),
+                match config.push.allow_http {
+                    true => Schemes::HttpToo,
+                    false => Schemes::Https,
+                },
+            ),
             receipts,
             account_data,
         }

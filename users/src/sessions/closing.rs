@@ -1,7 +1,7 @@
 //! Ending sessions and removing devices.
 
 use hearth_core::UserNid;
-use hearth_store::{access_token, account, device, refresh_token, to_device, write::Write};
+use hearth_store::{access_token, account, device, pusher, refresh_token, to_device, write::Write};
 use ruma::DeviceId;
 use sqlx::PgConnection;
 
@@ -16,8 +16,10 @@ impl Sessions {
                 .await
         } else {
             let hash = [session.hash.as_bytes().to_vec()];
-            let mut conn = self.0.pool.acquire().await?;
-            access_token::delete(&mut conn, &hash).await?;
+            let mut tx = self.0.pool.begin().await?;
+            access_token::delete(&mut tx, &hash).await?;
+            pusher::delete_without_device(&mut tx, session.user).await?;
+            tx.commit().await?;
             self.0.cache.forget(&hash);
             Ok(())
         }
@@ -63,7 +65,11 @@ impl Sessions {
     ) -> sqlx::Result<(Vec<String>, Vec<Vec<u8>>)> {
         let device = except.and_then(|session| session.device_id.as_deref());
         let token = except.map(|session| session.hash);
+        // The pushers of a device go with it.
         let removed = device::delete_others(conn, user, device.map(DeviceId::as_str)).await?;
+        if except.is_none_or(|session| session.device_id.is_some()) {
+            pusher::delete_without_device(conn, user).await?;
+        }
         let mut revoked = Self::delete_of_devices(conn, user, &removed).await?;
         let kept = token.as_ref().map(TokenHash::as_bytes);
         revoked.extend(access_token::delete_without_device(conn, user, kept).await?);
