@@ -10,16 +10,17 @@ use hearth_rooms::{
 };
 use http::Method;
 use ruma::{
-    EventId, RoomVersionId, ServerName,
+    EventId, OwnedUserId, RoomVersionId, ServerName,
     api::federation::membership::{
         RawStrippedState, create_invite, create_join_event, create_knock_event, create_leave_event,
         prepare_join_event, prepare_knock_event, prepare_leave_event,
     },
 };
+use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::FederationState;
-use crate::http::{Api, ApiError, Authentication, Paired, Ruma, Signed};
+use crate::http::{Action, Api, ApiError, Authentication, Paired, RateLimits, Ruma, Signed};
 
 /// Before `send_join` and `send_leave` had a version 2. The specification has them no more; servers that find no version 2
 /// ask here.
@@ -211,8 +212,12 @@ async fn take_leave(
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
 async fn create_invite(
     State(rooms): State<Rooms>,
+    State(limits): State<RateLimits>,
     Signed { origin, request }: Signed<create_invite::v2::Request>,
 ) -> Result<Ruma<create_invite::v2::Response>, ApiError> {
+    if let Some(invited) = invited(&request.event) {
+        limits.check_user(Action::Invite, &invited)?;
+    }
     let told = request.invite_room_state.iter().map(raw);
     let told: Vec<Box<RawValue>> = told.collect::<Result<_, _>>()?;
     let invitation = Invitation {
@@ -253,6 +258,16 @@ async fn relay(
         outbound.relay(&room, &event, origin).await?;
     }
     Ok(())
+}
+
+/// Who is invited by an event of which nothing was checked.
+fn invited(event: &RawValue) -> Option<OwnedUserId> {
+    #[derive(Deserialize)]
+    struct Event {
+        state_key: OwnedUserId,
+    }
+    let event: Event = serde_json::from_str(event.get()).ok()?;
+    Some(event.state_key)
 }
 
 fn raw(state: &RawStrippedState) -> Result<Box<RawValue>, serde_json::Error> {

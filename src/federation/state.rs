@@ -13,7 +13,7 @@ use hearth_users::{Accounts, OpenIds, Profiles};
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
-use crate::client::ClientState;
+use crate::{client::ClientState, http::RateLimits};
 
 /// What connects this server with others.
 #[derive(Clone, Debug)]
@@ -82,6 +82,8 @@ pub struct FederationState {
     pub accounts: Accounts,
     /// What users tell about themselves.
     pub profiles: Profiles,
+    /// Rate limits.
+    pub limits: RateLimits,
     /// Tokens for third parties.
     pub openids: OpenIds,
     /// Rooms.
@@ -119,6 +121,7 @@ impl FederationState {
             keys: outside.keys.clone(),
             accounts: client.accounts.clone(),
             profiles: client.profiles.clone(),
+            limits: client.limits.clone(),
             openids: client.openids.clone(),
             rooms: client.rooms.clone(),
             directory: client.directory.clone(),

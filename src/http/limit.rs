@@ -12,7 +12,7 @@ use governor::{
     clock::{Clock as _, DefaultClock},
 };
 use hearth_core::config::{Limits, Rate};
-use ruma::UserId;
+use ruma::{ServerName, UserId};
 
 use super::{client_address::ClientAddress, error::ApiError};
 
@@ -29,6 +29,10 @@ pub enum Action {
     Join,
     /// Whatever else the specification wants to be limited, by user ([`super::api::Metered`]).
     Request,
+    /// To make a request, by other server.
+    Federation,
+    /// To be invited from elsewhere, by user.
+    Invite,
 }
 
 /// The limits of all actions, shared by all handlers.
@@ -48,6 +52,8 @@ struct Limiters {
     message: Limiter,
     join: Limiter,
     request: Limiter,
+    federation: Limiter,
+    invite: Limiter,
 }
 
 impl std::fmt::Debug for RateLimits {
@@ -79,6 +85,15 @@ impl RateLimits {
     /// `M_LIMIT_EXCEEDED` when there were too many.
     pub fn check_user(&self, action: Action, user: &UserId) -> Result<(), ApiError> {
         self.check(action, self.hasher.hash_one(user.as_str()))
+    }
+
+    /// Counts a request of another server.
+    ///
+    /// # Errors
+    ///
+    /// `M_LIMIT_EXCEEDED` when there were too many.
+    pub fn check_server(&self, server: &ServerName) -> Result<(), ApiError> {
+        self.check(Action::Federation, self.hasher.hash_one(server.as_str()))
     }
 
     /// Counts an action that comes from an address, when the address is known.
@@ -129,6 +144,8 @@ impl Action {
             Self::Message => "message",
             Self::Join => "join",
             Self::Request => "request",
+            Self::Federation => "federation",
+            Self::Invite => "invite",
         }
     }
 }
@@ -143,6 +160,8 @@ impl Limiters {
             message: limiter(limits.message),
             join: limiter(limits.join),
             request: limiter(limits.request),
+            federation: limiter(limits.federation),
+            invite: limiter(limits.invite),
         }
     }
 
@@ -153,16 +172,20 @@ impl Limiters {
             Action::Message => &self.message,
             Action::Join => &self.join,
             Action::Request => &self.request,
+            Action::Federation => &self.federation,
+            Action::Invite => &self.invite,
         }
     }
 
-    fn all(&self) -> [&Limiter; 5] {
+    fn all(&self) -> [&Limiter; 7] {
         [
             &self.login,
             &self.registration,
             &self.message,
             &self.join,
             &self.request,
+            &self.federation,
+            &self.invite,
         ]
     }
 }

@@ -12,11 +12,11 @@ use ruma::{
     api::{IncomingRequest, IncomingRequestExt as _, error::ErrorKind},
 };
 
-use super::{error::ApiError, ruma::path_arguments};
+use super::{error::ApiError, limit::RateLimits, ruma::path_arguments};
 
 /// A request of `ruma` that another server signed, as the last argument of a handler.
 ///
-/// Nothing of it is looked at before its signature is checked.
+/// Nothing of it is looked at before its signature is checked. Then it is counted: `limits.federation`.
 #[derive(Clone, Debug)]
 pub struct Signed<T> {
     /// The server that makes the request.
@@ -29,6 +29,7 @@ impl<T: IncomingRequest, S: Send + Sync> FromRequest<S> for Signed<T>
 where
     Authenticator: FromRef<S>,
     Outbound: FromRef<S>,
+    RateLimits: FromRef<S>,
 {
     type Rejection = ApiError;
 
@@ -48,6 +49,7 @@ where
         let origin = Authenticator::from_ref(state)
             .check(&claim, content)
             .await?;
+        RateLimits::from_ref(state).check_server(&origin)?;
         Outbound::from_ref(state).heard_from(&origin).await?;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let request = T::try_from_http_request(Request::from_parts(parts, &*body), &arguments)?;

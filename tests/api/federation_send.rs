@@ -343,3 +343,25 @@ async fn state_of_a_branch_that_ended_long_ago_is_told_with_the_newest_messages(
     assert_eq!(page["chunk"][0]["event_id"], named);
     assert_eq!(page["chunk"][1]["content"]["body"], "one");
 }
+
+/// Whoever holds a room's row keeps everybody from writing into it.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_transaction_that_cannot_be_written_comes_again(pool: PgPool) {
+    let scene = Scene::new(pool.clone()).await;
+    let (event_id, event) = scene.peer.message(&scene.joined, "later");
+    let mut holding = pool.begin().await.unwrap();
+    sqlx::query("SELECT nid FROM room WHERE room_id = $1 FOR UPDATE")
+        .bind(&scene.joined.room_id)
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+
+    let (status, body) = scene.send("1", vec![event.clone()], vec![]).await;
+    assert!(status.is_server_error(), "{status} {body}");
+    holding.rollback().await.unwrap();
+    let (status, body) = scene.send("1", vec![event], vec![]).await;
+
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body, json!({ "pdus": { (event_id.as_str()): {} } }));
+    assert!(ids(&scene.timeline().await).contains(&event_id.as_str()));
+}

@@ -1,11 +1,15 @@
 //! What is refused because there was too much of it.
 
 use hearth_core::config::{Config, Limits, Rate, Registration};
-use http::StatusCode;
-use serde_json::json;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::server::TestServer;
+use super::{
+    chat::encode,
+    peer::Peer,
+    server::{TestServer, User},
+};
 
 /// A server that lets a user make two requests of the kind that is limited, and change two events.
 async fn strict(pool: PgPool) -> TestServer {
@@ -77,4 +81,101 @@ async fn profiles_are_not_changed_all_the_time(pool: PgPool) {
     assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED");
     let (_, body) = server.get_anonymously(&path).await;
     assert_eq!(body["displayname"], "two");
+}
+
+/// A server that takes few requests of one other server, and few invites of one user.
+async fn strict_with_others(pool: PgPool, (federation, invite): (u32, u32)) -> TestServer {
+    let config = Config {
+        server_name: ruma::server_name!("example.org").to_owned(),
+        registration: Registration {
+            enabled: true,
+            ..Registration::default()
+        },
+        limits: Limits {
+            federation: Rate::new(0.001, federation),
+            invite: Rate::new(0.001, invite),
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    TestServer::with_config(pool, config).await
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn the_requests_of_each_other_server_are_counted(pool: PgPool) {
+    let server = strict_with_others(pool.clone(), (2, 50)).await;
+    let busy = Peer::known(&pool, &server, "busy.example").await;
+    let quiet = Peer::known(&pool, &server, "quiet.example").await;
+    let uri = "/_matrix/federation/v1/publicRooms";
+    for _ in 0..2 {
+        assert_eq!(busy.get(&server, uri).await.0, StatusCode::OK);
+    }
+
+    let (status, body) = busy.get(&server, uri).await;
+
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(body["errcode"], "M_LIMIT_EXCEEDED");
+    assert!(body["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0));
+    assert_eq!(quiet.get(&server, uri).await.0, StatusCode::OK);
+    // What somebody sends in the name of another does not count.
+    let forger = Peer {
+        key: hearth_core::signing::ServerKey::from_seed(&[3; 32]),
+        name: quiet.name.clone(),
+    };
+    for _ in 0..3 {
+        assert_eq!(forger.get(&server, uri).await.0, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(quiet.get(&server, uri).await.0, StatusCode::OK);
+}
+
+/// Has a peer invite a user of ours into a room that only the peer knows.
+async fn invite(
+    server: &TestServer,
+    peer: &Peer,
+    (user, number): (&User, u32),
+) -> (StatusCode, Value) {
+    let sender = format!("@bob:{}", peer.name);
+    let create = json!({
+        "type": "m.room.create", "state_key": "", "sender": sender, "depth": 1, "auth_events": [],
+        "prev_events": [], "origin_server_ts": number, "content": { "room_version": "12" },
+    });
+    let mut create = serde_json::from_value(create).unwrap();
+    let create_id = peer.complete(&mut create);
+    let room_id = create_id.replacen('$', "!", 1);
+    let invite = json!({
+        "type": "m.room.member", "state_key": user.id, "sender": sender, "room_id": room_id, "depth": 2,
+        "auth_events": [], "prev_events": [create_id], "origin_server_ts": 1,
+        "content": { "membership": "invite" },
+    });
+    let mut invite = serde_json::from_value(invite).unwrap();
+    let event_id = peer.complete(&mut invite);
+    let uri = format!(
+        "/_matrix/federation/v2/invite/{}/{}",
+        encode(&room_id),
+        encode(&event_id)
+    );
+    let body = json!({ "event": invite, "invite_room_state": [create], "room_version": "12" });
+    peer.send(server, Method::PUT, &uri, body).await
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn nobody_is_drowned_in_invites(pool: PgPool) {
+    let server = strict_with_others(pool.clone(), (1_000, 2)).await;
+    let alice = server.register("alice").await;
+    let carol = server.register("carol").await;
+    let one = Peer::known(&pool, &server, "one.example").await;
+    let two = Peer::known(&pool, &server, "two.example").await;
+    for (peer, number) in [(&one, 1), (&two, 2)] {
+        let (status, body) = invite(&server, peer, (&alice, number)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+
+    let (status, body) = invite(&server, &one, (&alice, 3)).await;
+
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
+    let (status, body) = invite(&server, &one, (&carol, 4)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (_, synced) = server.get(&alice, "/sync").await;
+    let invited = synced["rooms"]["invite"].as_object().unwrap();
+    assert_eq!(invited.len(), 2);
 }

@@ -159,6 +159,10 @@ pub struct Limits {
     pub join: Rate,
     /// Whatever else the specification wants to be limited, together, by one user.
     pub request: Rate,
+    /// Requests of one other server.
+    pub federation: Rate,
+    /// Invites of one user by users of other servers.
+    pub invite: Rate,
 }
 
 impl Default for Limits {
@@ -174,6 +178,8 @@ impl Default for Limits {
             message: Rate::new(5.0, 50),
             join: Rate::new(0.5, 20),
             request: Rate::new(10.0, 200),
+            federation: Rate::new(100.0, 2_000),
+            invite: Rate::new(0.05, 50),
         }
     }
 }
