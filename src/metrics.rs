@@ -3,7 +3,11 @@
 //! Whoever has a figure records it with the macros of the crate `metrics`; the names that other
 //! crates use are described here, so that they can be found in one place.
 
-use std::{fs, sync::OnceLock, time::Duration};
+use std::{
+    fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::header;
@@ -16,7 +20,7 @@ use crate::http::{error::ApiError, observe::REQUEST_DURATION};
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The crate `metrics` has one recorder for the whole process, so its other end is one as well.
-static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
 /// Upper bounds of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 14] = [
@@ -32,7 +36,9 @@ const PUSH_DELAY: &str = "hearth_push_delay_seconds";
 ///
 /// Something else in this process records already.
 pub fn record() -> Result<PrometheusHandle, BuildError> {
-    if let Some(handle) = RECORDER.get() {
+    // Held until it is installed: servers of one process may start at the same time.
+    let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*recorder {
         return Ok(handle.clone());
     }
     let duration = Matcher::Full(REQUEST_DURATION.to_owned());
@@ -40,14 +46,9 @@ pub fn record() -> Result<PrometheusHandle, BuildError> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(duration, &BUCKETS)?
         .set_buckets_for_metric(delay, &BUCKETS)?;
-    match builder.install_recorder() {
-        Ok(handle) => {
-            describe();
-            Ok(RECORDER.get_or_init(|| handle).clone())
-        }
-        // Another server of this process was faster.
-        Err(error) => RECORDER.get().cloned().ok_or(error),
-    }
+    let handle = builder.install_recorder()?;
+    describe();
+    Ok(recorder.insert(handle).clone())
 }
 
 /// Serves `/metrics`.
