@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{homeserver::Homeserver, user::User};
+use super::{
+    homeserver::{Homeserver, Kind},
+    user::{User, talk},
+};
 
 /// The two servers of a case.
 pub(crate) struct Scene {
@@ -47,5 +50,16 @@ impl Scene {
     pub(crate) fn mend(&self) {
         self.host.link.mend();
         self.guest.link.mend();
+    }
+
+    /// Alice and Bob talk after their servers could not reach each other.
+    ///
+    /// The user of Synapse talks first: as long as Synapse leaves alone a server that failed, it takes events of that
+    /// server whose ancestors it would have to ask for, and forgets them.
+    pub(crate) async fn talk_again(&self, room: &str, alice: &User, bob: &User) {
+        match self.host.kind {
+            Kind::Synapse => talk(room, alice, bob).await,
+            Kind::Hearth => talk(room, bob, alice).await,
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn conflict(scene: Scene) {
     scene.mend();
 
     for room in &rooms {
-        talk(room, &alice, &bob).await;
+        scene.talk_again(room, &alice, &bob).await;
         agree(room, &alice, &bob).await;
         for user in [&alice, &bob] {
             let member = user.look_up(room, "m.room.member", &dora.id).await;
@@ -62,7 +62,7 @@ pub(super) async fn long_talk(scene: Scene) {
     }
     scene.mend();
 
-    talk(&room, &alice, &bob).await;
+    scene.talk_again(&room, &alice, &bob).await;
     // A server that was away is told the latest events, and fetches the others when somebody looks.
     for user in [&alice, &bob] {
         eventually("all that was said can be read", async || {
