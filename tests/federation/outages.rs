@@ -1,6 +1,6 @@
 //! One server is away for a while.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::PgPool;
@@ -71,6 +71,34 @@ async fn what_waits_is_sent_after_a_new_start(pool: PgPool) {
 
     pair.host.restart().await;
     pair.guest.restart().await;
+
+    pair.guest.sees(&bob, &room, &said).await;
+    pair.end().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_could_not_be_read_is_sent_later_though_nothing_else_happens(pool: PgPool) {
+    let pair = Pair::start(pool.clone()).await;
+    let (alice, bob) = (
+        pair.host.register("alice").await,
+        pair.guest.register("bob").await,
+    );
+    let room = pair
+        .host
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+    pair.guest.join(&bob, &room, &pair.host.name).await;
+    let hello = pair.host.say(&alice, &room, "hello").await;
+    pair.guest.sees(&bob, &room, &hello).await;
+
+    let (away, back) = (
+        "ALTER TABLE outbox_message RENAME TO away",
+        "ALTER TABLE away RENAME TO outbox_message",
+    );
+    pair.host.execute(&pool, away).await;
+    let said = pair.host.say(&alice, &room, "can you hear me?").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    pair.host.execute(&pool, back).await;
 
     pair.guest.sees(&bob, &room, &said).await;
     pair.end().await;

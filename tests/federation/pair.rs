@@ -97,6 +97,13 @@ impl Pair {
 }
 
 impl Side {
+    /// Runs a statement on the server's database.
+    pub(crate) async fn execute(&self, pool: &PgPool, statement: &'static str) {
+        let options = pool.connect_options().as_ref().clone();
+        let mut conn = options.database(&self.database).connect().await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut conn).await.unwrap();
+    }
+
     async fn start(pool: &PgPool, authority: &Authority, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let database = format!("federation_{:016x}", rand::random::<u64>());

@@ -23,6 +23,9 @@ const MOST_MESSAGES: i64 = 50;
 const SHORTEST_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_DELAY: Duration = Duration::from_hours(24);
 
+/// How long to rest when the database is away.
+const TROUBLE: Duration = Duration::from_secs(5);
+
 /// How a worker ends.
 enum End {
     /// Everything was sent.
@@ -63,9 +66,11 @@ impl Outbound {
                         error = &error as &dyn std::error::Error,
                         "what waits for a server could not be read"
                     );
-                    let retry_ts = self.0.parts.clock.millis() + delay(0);
-                    self.0.failing.insert(nid, retry_ts);
-                    break;
+                    // Only this worker knows that something waits.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(TROUBLE) => {}
+                    }
                 }
             }
         }

@@ -28,6 +28,9 @@ const OLDEST: i64 = 24 * 60 * 60 * 1_000;
 const SHORTEST_DELAY: Duration = Duration::from_secs(2);
 const LONGEST_DELAY: Duration = Duration::from_hours(1);
 
+/// How long to rest when the database is away.
+const TROUBLE: Duration = Duration::from_secs(5);
+
 /// How a worker ends.
 enum End {
     /// Everything was told.
@@ -77,9 +80,11 @@ impl Pushing {
                         error = &error as &dyn std::error::Error,
                         "what waits for a pusher could not be read"
                     );
-                    let retry_ts = self.0.parts.clock.millis() + delay(0);
-                    self.0.failing.insert(nid, retry_ts);
-                    break;
+                    // Only this worker knows that something waits.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(TROUBLE) => {}
+                    }
                 }
             }
         }
