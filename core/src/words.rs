@@ -30,7 +30,8 @@ pub fn of_user(user_id: &UserId, name: Option<&str>) -> Vec<String> {
 #[must_use]
 pub fn of_search(term: &str) -> Vec<String> {
     let mut words = Vec::new();
-    for part in term.split_whitespace() {
+    let ends = |letter: char| letter.is_whitespace() || letter.is_control();
+    for part in term.split(ends) {
         if part.starts_with('@') && part.len() > 1 {
             words.push(part.to_lowercase());
         } else {
@@ -132,6 +133,12 @@ mod tests {
     fn the_longest_word_of_a_search_is_the_first() {
         assert_eq!(of_search("b  Alice b al"), ["alice", "al", "b"]);
         assert_eq!(of_search(" @ -"), [""; 0]);
+    }
+
+    #[test]
+    fn control_characters_end_a_word() {
+        assert_eq!(of_search("@al\u{0}bo"), ["@al", "bo"]);
+        assert_eq!(of_search("\u{0}"), [""; 0]);
     }
 
     #[test]

@@ -156,6 +156,25 @@ async fn a_search_says_that_there_are_more(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn control_characters_separate_words(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let room = server
+        .create_room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+    let tea = server.register("tea1").await;
+    server
+        .post(&tea, &format!("/rooms/{room}/join"), json!({}))
+        .await;
+
+    for term in ["@tea\u{0}", "\u{0}@tea1", "tea\u{7}"] {
+        let found = search(&server, &alice, term).await;
+        assert_eq!(found[0]["user_id"], tea.id, "{term:?}");
+    }
+    assert_eq!(search(&server, &alice, "\u{0}").await, json!([]));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn mutual_rooms_are_those_in_which_both_are_joined(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;

@@ -115,7 +115,7 @@ impl UserDirectory {
             return Ok(search.into_results());
         }
         let mut others = user_directory::list_matching(&mut conn, searcher, &search.words).await?;
-        search.is_cut = others.len() >= user_directory::LOOKED_AT;
+        search.is_cut |= others.len() >= user_directory::LOOKED_AT;
         search.leave_shown_out(&mut others);
         search.show(&mut conn, searcher, &others, &[]).await?;
         if search.is_full() {
@@ -209,8 +209,10 @@ impl Search {
         users: &[UserNid],
         public_rooms: &[RoomNid],
     ) -> sqlx::Result<()> {
-        let limit = i64::try_from(2 * (self.limit + 1)).unwrap_or(i64::MAX);
+        let most = 2 * (self.limit + 1);
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let shown = user_directory::list_shown(conn, searcher, users, public_rooms, limit).await?;
+        self.is_cut |= shown.len() >= most;
         for row in shown {
             let Some(found) = self.shown.insert(row.user).then(|| read(row)).flatten() else {
                 continue;
