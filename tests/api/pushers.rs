@@ -117,7 +117,7 @@ async fn what_is_wrong_with_a_pusher_is_told(pool: PgPool) {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}");
         assert_eq!(body["errcode"], "M_INVALID_PARAM", "{wrong}");
     }
-    for missing in ["lang", "data", "app_id", "app_display_name"] {
+    for missing in ["kind", "lang", "data", "app_id", "app_display_name"] {
         let mut wrong = pusher("key");
         wrong.as_object_mut().unwrap().remove(missing);
         let (status, body) = set(&server, &alice, wrong).await;

@@ -16,12 +16,14 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{ClientState, Requester},
-    http::{Api, ApiError, Ruma, error::SoftLogout},
+    http::{Api, ApiError, Object, Ruma, error::SoftLogout},
 };
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<ClientState> {
-    Api::new().endpoint(get_pushers).endpoint(set_pusher)
+    Api::new()
+        .endpoint(get_pushers)
+        .read_by_hand::<set_pusher::v3::Request, _>(set_pusher)
 }
 
 /// `GET /_matrix/client/*/pushers`
@@ -39,9 +41,16 @@ async fn get_pushers(
 async fn set_pusher(
     State(pushers): State<Pushers>,
     requester: Requester,
-    Ruma(request): Ruma<set_pusher::v3::Request>,
+    Object { body, .. }: Object,
 ) -> Result<Ruma<set_pusher::v3::Response>, ApiError> {
-    match request.action {
+    // Only `null` deletes; `ruma` takes an absent kind for it.
+    if !body.contains_key("kind") {
+        return Err(ApiError::bad_request(
+            ErrorKind::MissingParam,
+            "kind is missing",
+        ));
+    }
+    match serde_json::from_value(Value::Object(body))? {
         PusherAction::Post(PusherPostData { pusher, append, .. }) => {
             let others = match append {
                 true => OthersPushers::Keep,
