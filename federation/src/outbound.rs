@@ -9,7 +9,6 @@ mod ephemera;
 mod fanout;
 mod receipts;
 mod registry;
-mod retry;
 mod servers;
 mod transaction;
 mod typing;
@@ -119,8 +118,16 @@ impl Outbound {
             parts,
         }));
         let tasks = &outbound.0.parts.tasks;
-        tasks.spawn(outbound.clone().fan_out(live.subscribe()));
-        tasks.spawn(outbound.clone().try_again());
+        let (following, news) = (outbound.clone(), live.subscribe());
+        tasks.spawn(async move {
+            let parts = &following.0.parts;
+            hearth_journal::consume(&following, &parts.journal, news, &parts.stop).await;
+        });
+        let trying = outbound.clone();
+        tasks.spawn(async move {
+            let parts = &trying.0.parts;
+            hearth_journal::retry(&trying, &parts.clock, &parts.stop).await;
+        });
         tasks.spawn(outbound.clone().tell_typing());
         outbound
     }

@@ -7,15 +7,16 @@
 //!
 //! - The writer: it takes all writes that wait, decides who lost, and commits the rest in one transaction.
 //! - The head: how far the log is known without holes, whatever the order in which commits and announcements arrive.
-//! - [`Lead`]: which of many processes follows the log for a consumer that all share.
+//! - [`Consumer`]: what follows the log from a durable cursor, one process for all ([`Lead`]).
 //! - The ways to hear of other processes: Redis, and a look at the log once a second.
 //!
 //! # What may not
 //!
-//! SQL (that is in `store/`), rules of the specification, consumers: they subscribe or read from their own cursors.
+//! SQL (that is in `store/`), rules of the specification, what consumers do.
 
 mod announcement;
 mod batch;
+mod consumer;
 mod epoch;
 mod error;
 mod exchange;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use self::{
     announcement::{Announcement, Entry, Kind, Origin},
+    consumer::{Consumer, Due, Moved, consume, retry},
     error::{StartError, WriteError},
     exchange::{Exchange, Heard, Outgoing},
     journal::{Journal, Parts, Pending, Written},

@@ -12,7 +12,6 @@ mod delivery;
 mod fanout;
 mod gateways;
 mod registry;
-mod retry;
 
 use std::sync::Arc;
 
@@ -94,8 +93,16 @@ impl Pushing {
             parts,
         }));
         let tasks = &pushing.0.parts.tasks;
-        tasks.spawn(pushing.clone().fan_out(live.subscribe()));
-        tasks.spawn(pushing.clone().try_again());
+        let (following, news) = (pushing.clone(), live.subscribe());
+        tasks.spawn(async move {
+            let parts = &following.0.parts;
+            hearth_journal::consume(&following, &parts.journal, news, &parts.stop).await;
+        });
+        let trying = pushing.clone();
+        tasks.spawn(async move {
+            let parts = &trying.0.parts;
+            hearth_journal::retry(&trying, &parts.clock, &parts.stop).await;
+        });
     }
 
     /// Begins to tell what waits for a pusher, unless that is going on or it failed a short while ago.

@@ -1,24 +1,20 @@
 //! From the log to the servers that have to hear.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use hearth_core::{DestinationNid, EventNid, Position, RoomNid};
-use hearth_journal::{Announcement, Entry, Kind, Lead};
+use hearth_journal::{Consumer, Due, Entry, Kind, Lead, Moved};
 use hearth_rooms::{Room, RoomEvent, membership_of};
 use hearth_store::{
     destination,
     lease::Held,
-    log,
     outbox::{self, Addressed, Bounds},
 };
 use ruma::{
     OwnedServerName, ServerName, UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::Notify;
 
 use super::Outbound;
 
@@ -28,102 +24,78 @@ pub(super) const WAITING: Bounds = Bounds {
     failing: 10,
 };
 
-/// How many entries of the log are read at once.
-const PAGE: i64 = 1_000;
-
-/// How far the cursor in the database may be behind when there was nothing to note down.
-const LAZINESS: i64 = 1_000;
-
 /// How many servers that wait are read at once.
 const WAKE_PAGE: i64 = 1_000;
 
-/// How far the log is noted down.
-struct Cursor {
-    /// All before is done.
-    done: Position,
-    /// What the database says.
-    stored: Position,
-}
-
-impl Outbound {
-    /// Notes the log's events down for their destinations, until the server stops.
-    pub(super) async fn fan_out(self, mut news: broadcast::Receiver<Arc<Announcement>>) {
-        let stop = self.0.parts.stop.clone();
-        let mut renewals = tokio::time::interval(Lead::RENEWAL);
-        let mut cursor = None;
-        loop {
-            let announced = tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                _ = renewals.tick() => {
-                    self.renew(&mut cursor).await;
-                    None
-                }
-                announced = news.recv() => match announced {
-                    Ok(announcement) => Some(announcement),
-                    Err(RecvError::Lagged(_)) => None,
-                    Err(RecvError::Closed) => break,
-                },
-            };
-            let Some(cursor) = cursor.as_mut().filter(|_| self.0.lead.is_ours()) else {
-                continue;
-            };
-            if let Err(error) = self.follow(cursor, announced.as_deref()).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "events could not be noted down for other servers"
-                );
-            }
-        }
-        if let Some(cursor) = &cursor
-            && self.0.lead.is_ours()
-        {
-            // What is done again after the next start is nothing but time.
-            let _ = self.store(cursor.done).await;
-        }
-        self.0.lead.give_back().await;
+impl Consumer for Outbound {
+    fn lead(&self) -> &Lead {
+        &self.0.lead
     }
 
-    /// Holds the lease; when it was just taken, goes on where its last holder ended.
-    async fn renew(&self, cursor: &mut Option<Cursor>) {
-        let begun = match self.0.lead.hold().await {
-            Ok(is_new) if is_new || (cursor.is_none() && self.0.lead.is_ours()) => {
-                self.begin().await
-            }
-            Ok(_) if self.0.lead.has_companions() => {
-                // Other processes note messages to devices down, and cannot wake anybody here.
-                if let Err(error) = self.wake_waiting().await {
-                    tracing::debug!("what waits could not be read: {error}");
-                }
-                return;
-            }
-            Ok(_) => return,
-            Err(error) => Err(error),
-        };
-        match begun {
-            Ok(begun) => *cursor = Some(begun),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the lease for sending could not be held"
-                );
-            }
-        }
+    fn sooner(&self) -> &Notify {
+        &self.0.retry
     }
 
-    async fn begin(&self) -> sqlx::Result<Cursor> {
-        let (head, tail) = (self.0.parts.journal.head(), self.0.parts.journal.tail());
+    async fn begin(&self, head: Position) -> sqlx::Result<Position> {
         let mut conn = self.0.parts.pool.acquire().await?;
         let stored = destination::find_cursor(&mut conn, head).await?;
         drop(conn);
         self.wake_waiting().await?;
-        self.0.retry.notify_one();
-        Ok(Cursor {
-            done: stored.max(tail),
-            stored,
-        })
+        Ok(stored)
     }
 
+    /// Other processes note messages to devices down, and cannot wake anybody here.
+    async fn look_around(&self) -> sqlx::Result<()> {
+        if self.0.lead.has_companions() {
+            self.wake_waiting().await?;
+        }
+        Ok(())
+    }
+
+    /// Notes our users' events down for their destinations.
+    async fn take_in(
+        &self,
+        entries: &[Entry],
+        (since, end): (Position, Position),
+    ) -> sqlx::Result<Moved> {
+        let addressed = self.address(entries).await?;
+        let moved = match addressed.is_empty() {
+            true => Moved::No,
+            false => {
+                self.append(addressed, end).await?;
+                Moved::Yes
+            }
+        };
+        if let Err(error) = self.tell_of_reading(entries, since).await {
+            // They are short-lived: nothing is noted down a second time for them.
+            tracing::debug!("receipts could not be told: {error}");
+        }
+        Ok(moved)
+    }
+
+    async fn store(&self, end: Position) -> sqlx::Result<Held> {
+        let mut conn = self.0.parts.pool.acquire().await?;
+        let (lease, holder) = (self.0.lead.name(), self.0.lead.holder());
+        destination::update_cursor(&mut conn, end, lease, holder).await
+    }
+
+    async fn wake_due(&self, now: i64, limit: i64) -> sqlx::Result<Due> {
+        let mut conn = self.0.parts.pool.acquire().await?;
+        let due = destination::list_due(&mut conn, now, limit).await?;
+        let next = destination::find_next_retry(&mut conn, now).await?;
+        drop(conn);
+        for (nid, server) in &due {
+            self.0.failing.invalidate(nid);
+            self.wake(*nid, server);
+        }
+        Ok(Due {
+            found: due.len(),
+            next,
+        })
+    }
+}
+
+impl Outbound {
     /// Begins to send to all servers for which something waits and that did not fail.
     async fn wake_waiting(&self) -> sqlx::Result<()> {
         let mut after = DestinationNid(0);
@@ -141,56 +113,8 @@ impl Outbound {
         }
     }
 
-    /// Notes down what is after the cursor: what was announced, if that is what comes next, or else what the log says.
-    async fn follow(
-        &self,
-        cursor: &mut Cursor,
-        announced: Option<&Announcement>,
-    ) -> sqlx::Result<()> {
-        if let Some(announced) = announced {
-            if announced.head <= cursor.done {
-                return Ok(());
-            }
-            if announced.previous <= cursor.done {
-                let new = announced.entries.iter();
-                let new: Vec<Entry> = new
-                    .filter(|entry| entry.position > cursor.done)
-                    .copied()
-                    .collect();
-                return self.note_down(cursor, &new, announced.head).await;
-            }
-        }
-        let head = self.0.parts.journal.head();
-        while cursor.done < head {
-            let mut conn = self.0.parts.pool.acquire().await?;
-            let rows = log::list(&mut conn, cursor.done, head, PAGE).await?;
-            drop(conn);
-            let is_all = i64::try_from(rows.len()).is_ok_and(|count| count < PAGE);
-            let end = rows
-                .last()
-                .filter(|_| !is_all)
-                .map_or(head, |row| row.position);
-            let entries: Vec<Entry> = rows.iter().filter_map(Entry::of).collect();
-            self.note_down(cursor, &entries, end).await?;
-        }
-        Ok(())
-    }
-
-    async fn note_down(
-        &self,
-        cursor: &mut Cursor,
-        entries: &[Entry],
-        end: Position,
-    ) -> sqlx::Result<()> {
-        let addressed = self.address(entries).await?;
-        if !addressed.is_empty() {
-            self.append(addressed, end).await?;
-            cursor.stored = end;
-        } else if end.0 - cursor.stored.0 >= LAZINESS {
-            self.store(end).await?;
-            cursor.stored = end;
-        }
-        let since = std::mem::replace(&mut cursor.done, end);
+    /// Tells other servers of the receipts in `entries`, which came after `since`.
+    async fn tell_of_reading(&self, entries: &[Entry], since: Position) -> sqlx::Result<()> {
         let receipts = entries.iter().filter(|entry| entry.kind == Kind::Receipt);
         let readers: BTreeSet<_> = receipts
             .filter_map(|entry| Some((entry.room?, entry.user?)))
@@ -299,16 +223,6 @@ impl Outbound {
         tx.commit().await?;
         for (server, nid) in servers {
             self.wake(nid, &server);
-        }
-        Ok(())
-    }
-
-    async fn store(&self, end: Position) -> sqlx::Result<()> {
-        let mut conn = self.0.parts.pool.acquire().await?;
-        let (lease, holder) = (self.0.lead.name(), self.0.lead.holder());
-        match destination::update_cursor(&mut conn, end, lease, holder).await? {
-            Held::Yes => {}
-            Held::No => self.0.lead.lose(),
         }
         Ok(())
     }

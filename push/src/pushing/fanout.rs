@@ -6,18 +6,18 @@ use std::{
 };
 
 use hearth_core::{EventNid, Position, PusherNid, RoomNid, UserNid};
-use hearth_journal::{Announcement, Entry, Kind, Lead};
+use hearth_journal::{Consumer, Due, Entry, Kind, Lead, Moved};
 use hearth_rooms::{RoomEvent, membership_of};
 use hearth_store::{
     lease::Held,
-    log,
     push_queue::{self, Bounds, Told},
+    pusher,
 };
 use ruma::{
     UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::Notify;
 
 use super::Pushing;
 use crate::evaluator::Viewer;
@@ -28,23 +28,8 @@ pub(super) const WAITING: Bounds = Bounds {
     failing: 10,
 };
 
-/// How many entries of the log are read at once, and about how many that were announced are worked through at once.
-const PAGE: i64 = 1_000;
-const TOGETHER: usize = 500;
-
-/// How far the cursor in the database may be behind when there was nothing to note down.
-const LAZINESS: i64 = 1_000;
-
 /// How many pushers that wait are read at once.
 const WAKE_PAGE: i64 = 1_000;
-
-/// How far the log is noted down.
-struct Cursor {
-    /// All before is done.
-    done: Position,
-    /// What the database says.
-    stored: Position,
-}
 
 /// What is to be noted down.
 #[derive(Default)]
@@ -53,79 +38,75 @@ struct News {
     read: BTreeSet<UserNid>,
 }
 
-impl Pushing {
-    /// Notes down what is to be told, until the server stops.
-    pub(super) async fn fan_out(self, mut news: broadcast::Receiver<Arc<Announcement>>) {
-        let stop = self.0.parts.stop.clone();
-        let mut renewals = tokio::time::interval(Lead::RENEWAL);
-        let mut cursor = None;
-        loop {
-            let announced = tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                _ = renewals.tick() => {
-                    self.renew(&mut cursor).await;
-                    Vec::new()
-                }
-                announced = news.recv() => match announced {
-                    Ok(announcement) => waiting(announcement, &mut news),
-                    Err(RecvError::Lagged(_)) => Vec::new(),
-                    Err(RecvError::Closed) => break,
-                },
-            };
-            let Some(cursor) = cursor.as_mut().filter(|_| self.0.lead.is_ours()) else {
-                continue;
-            };
-            if let Err(error) = self.follow(cursor, &announced).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "what is to be pushed could not be noted down"
-                );
-            }
-        }
-        if let Some(cursor) = &cursor
-            && self.0.lead.is_ours()
-        {
-            // What is done again after the next start is nothing but time.
-            let _ = self.store(cursor.done).await;
-        }
-        self.0.lead.give_back().await;
+impl Consumer for Pushing {
+    fn lead(&self) -> &Lead {
+        &self.0.lead
     }
 
-    /// Holds the lease; when it was just taken, goes on where its last holder ended.
-    async fn renew(&self, cursor: &mut Option<Cursor>) {
-        let begun = match self.0.lead.hold().await {
-            Ok(is_new) if is_new || (cursor.is_none() && self.0.lead.is_ours()) => {
-                self.begin().await
-            }
-            Ok(_) => return,
-            Err(error) => Err(error),
-        };
-        match begun {
-            Ok(begun) => *cursor = Some(begun),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the lease for pushing could not be held"
-                );
-            }
-        }
+    fn sooner(&self) -> &Notify {
+        &self.0.retry
     }
 
-    async fn begin(&self) -> sqlx::Result<Cursor> {
-        let (head, tail) = (self.0.parts.journal.head(), self.0.parts.journal.tail());
+    async fn begin(&self, head: Position) -> sqlx::Result<Position> {
         let mut conn = self.0.parts.pool.acquire().await?;
         let stored = push_queue::find_cursor(&mut conn, head).await?;
         drop(conn);
         self.0.audience.begin().await?;
         self.wake_waiting().await?;
-        self.0.retry.notify_one();
-        Ok(Cursor {
-            done: stored.max(tail),
-            stored,
-        })
+        Ok(stored)
     }
 
+    /// Notes down what is to be told.
+    async fn take_in(
+        &self,
+        entries: &[Entry],
+        (_, end): (Position, Position),
+    ) -> sqlx::Result<Moved> {
+        let mut woken = self.0.audience.take_in(entries).await?;
+        let mut news = News::default();
+        if !self.0.audience.is_empty() {
+            self.hear_events(entries, &mut news).await?;
+            self.hear_of_users(entries, &mut news);
+        }
+        for nid in &woken {
+            self.0.failing.invalidate(nid);
+        }
+        let moved = match news.told.is_empty() && news.read.is_empty() {
+            true => Moved::No,
+            false => {
+                woken.extend(self.append(&news, end).await?);
+                Moved::Yes
+            }
+        };
+        for nid in woken {
+            self.wake(nid);
+        }
+        Ok(moved)
+    }
+
+    async fn store(&self, end: Position) -> sqlx::Result<Held> {
+        let mut conn = self.0.parts.pool.acquire().await?;
+        let (lease, holder) = (self.0.lead.name(), self.0.lead.holder());
+        push_queue::update_cursor(&mut conn, end, lease, holder).await
+    }
+
+    async fn wake_due(&self, now: i64, limit: i64) -> sqlx::Result<Due> {
+        let mut conn = self.0.parts.pool.acquire().await?;
+        let due = push_queue::list_due(&mut conn, now, limit).await?;
+        let next = pusher::find_next_retry(&mut conn, now).await?;
+        drop(conn);
+        for nid in &due {
+            self.0.failing.invalidate(nid);
+            self.wake(*nid);
+        }
+        Ok(Due {
+            found: due.len(),
+            next,
+        })
+    }
+}
+
+impl Pushing {
     /// Begins to tell for all pushers that have something to tell and did not fail.
     async fn wake_waiting(&self) -> sqlx::Result<()> {
         let mut after = PusherNid(0);
@@ -141,71 +122,6 @@ impl Pushing {
                 self.wake(nid);
             }
         }
-    }
-
-    /// Notes down what is after the cursor: what was announced, if that is what comes next, or else what the log says.
-    async fn follow(
-        &self,
-        cursor: &mut Cursor,
-        announced: &[Arc<Announcement>],
-    ) -> sqlx::Result<()> {
-        if let (Some(first), Some(last)) = (announced.first(), announced.last()) {
-            if last.head <= cursor.done {
-                return Ok(());
-            }
-            if first.previous <= cursor.done {
-                let new = announced.iter().flat_map(|one| one.entries.iter());
-                let new: Vec<Entry> = new
-                    .filter(|entry| entry.position > cursor.done)
-                    .copied()
-                    .collect();
-                return self.note_down(cursor, &new, last.head).await;
-            }
-        }
-        let head = self.0.parts.journal.head();
-        while cursor.done < head {
-            let mut conn = self.0.parts.pool.acquire().await?;
-            let rows = log::list(&mut conn, cursor.done, head, PAGE).await?;
-            drop(conn);
-            let is_all = i64::try_from(rows.len()).is_ok_and(|count| count < PAGE);
-            let end = rows
-                .last()
-                .filter(|_| !is_all)
-                .map_or(head, |row| row.position);
-            let entries: Vec<Entry> = rows.iter().filter_map(Entry::of).collect();
-            self.note_down(cursor, &entries, end).await?;
-        }
-        Ok(())
-    }
-
-    async fn note_down(
-        &self,
-        cursor: &mut Cursor,
-        entries: &[Entry],
-        end: Position,
-    ) -> sqlx::Result<()> {
-        let set = self.0.audience.take_in(entries).await?;
-        let mut news = News::default();
-        if !self.0.audience.is_empty() {
-            self.hear_events(entries, &mut news).await?;
-            self.hear_of_users(entries, &mut news);
-        }
-        let mut woken = set;
-        for nid in &woken {
-            self.0.failing.invalidate(nid);
-        }
-        if !news.told.is_empty() || !news.read.is_empty() {
-            woken.extend(self.append(&news, end).await?);
-            cursor.stored = end;
-        } else if end.0 - cursor.stored.0 >= LAZINESS {
-            self.store(end).await?;
-            cursor.stored = end;
-        }
-        cursor.done = end;
-        for nid in woken {
-            self.wake(nid);
-        }
-        Ok(())
     }
 
     /// Whom the rules tell of which event.
@@ -292,37 +208,6 @@ impl Pushing {
         })
         .await
     }
-
-    async fn store(&self, end: Position) -> sqlx::Result<()> {
-        let mut conn = self.0.parts.pool.acquire().await?;
-        let (lease, holder) = (self.0.lead.name(), self.0.lead.holder());
-        match push_queue::update_cursor(&mut conn, end, lease, holder).await? {
-            Held::Yes => {}
-            Held::No => self.0.lead.lose(),
-        }
-        Ok(())
-    }
-}
-
-/// An announcement with those that wait already, so that what comes fast is worked through together.
-fn waiting(
-    first: Arc<Announcement>,
-    news: &mut broadcast::Receiver<Arc<Announcement>>,
-) -> Vec<Arc<Announcement>> {
-    let mut count = first.entries.len();
-    let mut announced = vec![first];
-    while count < TOGETHER {
-        match news.try_recv() {
-            Ok(next) => {
-                count += next.entries.len();
-                announced.push(next);
-            }
-            // What was missed is read from the log.
-            Err(broadcast::error::TryRecvError::Lagged(_)) => return Vec::new(),
-            Err(_) => break,
-        }
-    }
-    announced
 }
 
 /// Whom an event invites.
