@@ -37,3 +37,12 @@ INSERT INTO room (room_id, version, revision, snapshot_nid, extremities)
     SELECT '!' || pg_temp.hex(n, 43), '12', 20, n, ARRAY[n] FROM generate_series(1, :rows) n;
 INSERT INTO missing_previous SELECT '$' || pg_temp.hex(n, 43), n, n % 100 FROM generate_series(1, :rows) n;
 INSERT INTO server_notice_room SELECT n, n FROM generate_series(1, :rows) n;
+-- A pusher belongs to a device; the devices of the bench have other ids.
+INSERT INTO device (user_nid, device_id, created_ts) SELECT n, 'HGFEDCBA00', 1790000000000 FROM generate_series(1, :rows) n;
+INSERT INTO pusher
+    (user_nid, device_id, app_id, pushkey, kind, app_display_name, device_display_name, lang, data, set_ts)
+    SELECT n, 'HGFEDCBA00', 'im.vector.app.android', pg_temp.hex(n, 163), 'http', 'Element', 'Phone of ' || n, 'en',
+           '{"format":"event_id_only","url":"https://push.example.org/_matrix/push/v1/notify"}', 1790000000000 + n
+    FROM generate_series(1, :rows) n;
+INSERT INTO push_queue (pusher_nid, events, queued)
+    SELECT nid, ARRAY[nid, nid + 1], ARRAY[1790000000000, 1790000000001] FROM pusher;
