@@ -52,19 +52,21 @@ async fn read_on(pool: PgPool, end: i64) -> Vec<i64> {
     seen
 }
 
-/// The positions of all announcements until `end`.
-async fn hear(journal: Journal, end: i64) -> (Vec<i64>, [usize; 2]) {
+/// The positions of all announcements until `end`, and how many of them are of other processes or from the log.
+async fn hear(journal: Journal, end: i64) -> (Vec<i64>, usize) {
     let mut announcements = journal.subscribe();
     let mut heard = Vec::new();
-    let mut origins = [0, 0];
+    let mut remote = 0;
     while heard.last().is_none_or(|last| *last < end) {
         let next = announcements.recv().await.unwrap();
         assert_eq!(next.previous.0, heard.last().copied().unwrap_or(0));
         heard.extend(next.entries.iter().map(|entry| entry.position.0));
         assert_eq!(heard.last(), Some(&next.head.0));
-        origins[usize::from(next.origin == Origin::Remote)] += next.entries.len();
+        if next.origin == Origin::Remote {
+            remote += next.entries.len();
+        }
     }
-    (heard, origins)
+    (heard, remote)
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -88,9 +90,10 @@ async fn no_reader_of_positions_misses_a_row_of_two_writers(pool: PgPool) {
         assert_eq!(seen.unwrap(), all, "a reader of the table missed rows");
     }
     while let Some(heard) = timeout(LIMIT, hearers.join_next()).await.unwrap() {
-        let (heard, [local, remote]) = heard.unwrap();
+        let (heard, remote) = heard.unwrap();
         assert_eq!(heard, all, "a reader of announcements missed rows");
-        assert!(remote >= WRITES && local > 0, "{local} {remote}");
+        // A process may hear of its own from the log, too, when that was read first.
+        assert!(remote >= WRITES, "{remote}");
     }
     assert_eq!(count(&pool, "SELECT position FROM log_head").await, end);
     one.end().await;
