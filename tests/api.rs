@@ -20,6 +20,7 @@ mod api {
     mod login;
     mod membership;
     mod messages;
+    mod null_characters;
     mod peer;
     mod presence;
     mod processes;

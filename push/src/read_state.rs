@@ -1,6 +1,9 @@
 //! How far users have read, as their clients tell it (specification, "Receipts", "Read and unread markers").
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use hearth_core::Clock;
 use hearth_journal::WriteError;
@@ -15,6 +18,9 @@ use crate::{evaluator::Viewer, threads};
 
 /// The type of the account data that holds the read marker.
 const FULLY_READ: &str = "m.fully_read";
+
+/// How often a marker is tried to be set while others set it, too.
+const MARKS: usize = 5;
 
 /// The thread of receipts for what is in no thread.
 const MAIN: &str = "main";
@@ -195,15 +201,25 @@ impl ReadState {
             room: room.nid,
             kind: FULLY_READ,
         };
-        let old = self.account_data.find(key).await?;
-        let old = old.and_then(|content| marked(content.get()));
-        if let Some(old) = old
-            && !self.is_after(event_id, &old).await?
-        {
-            return Ok(());
+        for _ in 0..MARKS {
+            let old = self.account_data.find(key).await?;
+            let old = old.and_then(|content| marked(content.get()));
+            if let Some(old) = &old
+                && !self.is_after(event_id, old).await?
+            {
+                return Ok(());
+            }
+            let was_beaten = AtomicBool::new(false);
+            let mark = |content: Option<&str>| -> Result<Option<String>, WriteError> {
+                let is_same = content.and_then(marked) == old;
+                was_beaten.store(!is_same, Ordering::Relaxed);
+                Ok(is_same.then(|| json!({ "event_id": event_id }).to_string()))
+            };
+            self.account_data.update(key, mark).await?;
+            if !was_beaten.into_inner() {
+                return Ok(());
+            }
         }
-        let content = json!({ "event_id": event_id }).to_string();
-        self.account_data.put(key, content).await?;
         Ok(())
     }
 

@@ -84,14 +84,13 @@ impl Rooms {
         let creation = self.successor(old, snapshot, upgrade, &rules).await?;
         let new_id = self.create(&creation).await?;
         let new = self.find(&new_id).await?.ok_or(SendError::UnknownRoom)?;
-        self.move_names(old, &new, creation.published).await?;
         let content = object([
             ("body", "This room has been replaced".into()),
             ("replacement_room", new_id.as_str().into()),
         ]);
         let draft = Draft::state(tombstone, "", content);
-        self.send(old, &user, draft).await?;
-        self.silence(old, &user, &powers).await?;
+        self.close(old, &user, draft, &powers).await?;
+        self.move_names(old, &new, creation.published).await?;
         Ok(new_id)
     }
 
@@ -165,28 +164,45 @@ impl Rooms {
         })
     }
 
-    /// Lets only moderators speak and invite in a room that was replaced, if the user may say so.
-    async fn silence(&self, old: &Room, user: &UserId, powers: &Powers) -> Result<(), SendError> {
+    /// Says that a room was replaced, and lets only moderators speak and invite in it if the user may say so: both as one
+    /// unit.
+    async fn close(
+        &self,
+        old: &Room,
+        user: &UserId,
+        tombstone: Draft,
+        powers: &Powers,
+    ) -> Result<(), SendError> {
+        if let Some(levels) = self.silence(old, user, powers).await? {
+            let drafts = vec![(user, tombstone.clone()), (user, levels)];
+            match self.send_all(old, drafts, None).await {
+                Err(SendError::Forbidden(reason)) => {
+                    tracing::info!(room_id = %old.id, reason, "a replaced room goes on as it is");
+                }
+                outcome => return outcome.map(|_| ()),
+            }
+        }
+        self.send(old, user, tombstone).await.map(|_| ())
+    }
+
+    /// The power levels with which only moderators speak and invite, if the user may set them and they are not so already.
+    async fn silence(
+        &self,
+        old: &Room,
+        user: &UserId,
+        powers: &Powers,
+    ) -> Result<Option<Draft>, SendError> {
         let Some(current) = self.current(old).await? else {
-            return Ok(());
+            return Ok(None);
         };
         let kind = StateEventType::RoomPowerLevels;
         let event = self.state_event(&current.snapshot, &kind, "").await?;
-        let Some(event) = event else { return Ok(()) };
+        let Some(event) = event else { return Ok(None) };
         if !powers.may_send(user, &TimelineEventType::RoomPowerLevels, Some("")) {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(content) = silent(event.pdu.content_as()?) else {
-            return Ok(());
-        };
-        let draft = Draft::state(TimelineEventType::RoomPowerLevels, "", content);
-        match self.send(old, user, draft).await {
-            Err(SendError::Forbidden(reason)) => {
-                tracing::info!(room_id = %old.id, reason, "a replaced room goes on as it is");
-                Ok(())
-            }
-            outcome => outcome.map(|_| ()),
-        }
+        let content = silent(event.pdu.content_as()?);
+        Ok(content.map(|content| Draft::state(TimelineEventType::RoomPowerLevels, "", content)))
     }
 
     /// The room that a room replaced, as its create event says.

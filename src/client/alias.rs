@@ -11,7 +11,7 @@ use ruma::api::{
     error::ErrorKind,
 };
 
-use super::{ClientState, Requester, directory::caller};
+use super::{ClientState, Requester, directory::caller, requester::Counted};
 use crate::http::{Api, ApiError, Ruma};
 
 /// The endpoints of this module.
@@ -40,6 +40,7 @@ async fn create_alias(
 /// `GET /_matrix/client/*/directory/room/{roomAlias}`
 async fn get_alias(
     State(directory): State<Directory>,
+    _: Counted,
     Ruma(request): Ruma<get_alias::v3::Request>,
 ) -> Result<Ruma<get_alias::v3::Response>, ApiError> {
     let resolved = directory.resolve(&request.room_alias).await?;

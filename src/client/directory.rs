@@ -17,7 +17,7 @@ use ruma::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{ClientState, Requester, room_error::no_such_room};
+use super::{ClientState, Requester, requester::Counted, room_error::no_such_room};
 use crate::http::{Api, ApiError, Object, Ruma};
 
 /// The endpoints of this module.
@@ -69,6 +69,7 @@ pub(super) fn caller(requester: &Requester) -> Caller<'_> {
 /// `GET /_matrix/client/*/publicRooms`
 async fn get_public_rooms(
     State(directory): State<Directory>,
+    _: Counted,
     Ruma(request): Ruma<get_public_rooms::v3::Request>,
 ) -> Result<Json<Page>, ApiError> {
     let query = ListQuery {

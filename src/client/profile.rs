@@ -20,7 +20,7 @@ use ruma::{
 };
 use serde_json::{Map, Value};
 
-use super::{ClientState, Requester};
+use super::{ClientState, Requester, requester::Counted};
 use crate::http::{Action, Api, ApiError, Object, RateLimits, Ruma};
 
 /// How long a request waits until the new profile stands in the user's rooms; after that it spreads in the background.
@@ -76,6 +76,7 @@ async fn get_profile(
     State(accounts): State<Accounts>,
     State(profiles): State<Profiles>,
     State(abroad): State<Abroad>,
+    _: Counted,
     Ruma(request): Ruma<get_profile::v3::Request>,
 ) -> Result<Ruma<get_profile::v3::Response>, ApiError> {
     if let Some(fields) = abroad.profile(&request.user_id, None).await? {
@@ -94,6 +95,7 @@ async fn get_profile_field(
     State(accounts): State<Accounts>,
     State(profiles): State<Profiles>,
     State(abroad): State<Abroad>,
+    _: Counted,
     request: Object,
 ) -> Result<Empty, ApiError> {
     let user_id: OwnedUserId = request.argument(0)?;

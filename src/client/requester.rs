@@ -28,6 +28,10 @@ pub struct AnyRequester(pub Arc<Session>);
 #[derive(Clone, Debug)]
 pub struct OptionalRequester(pub Option<Requester>);
 
+/// Anybody, counted by user or else by address: for what needs no token and may make this server ask another one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted;
+
 impl Requester {
     /// The user.
     #[must_use]
@@ -127,12 +131,39 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match access_token(parts) {
-            Some(_) => Requester::from_request_parts(parts, state)
-                .await
-                .map(|requester| Self(Some(requester))),
-            None => Ok(Self(None)),
+        if access_token(parts).is_none() {
+            Counted::from_request_parts(parts, state).await?;
+            return Ok(Self(None));
         }
+        // Guests may do what everybody may.
+        let AnyRequester(session) = AnyRequester::from_request_parts(parts, state).await?;
+        RateLimits::from_ref(state).check_user(Action::Request, &session.user_id)?;
+        let session = unlocked(session)?;
+        Ok(Self(Some(Requester(session))))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Counted
+where
+    Sessions: FromRef<S>,
+    RateLimits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let limits = RateLimits::from_ref(state);
+        let session = match access_token(parts) {
+            Some(token) => Sessions::from_ref(state).authenticate(token).await.ok(),
+            None => None,
+        };
+        match session {
+            Some(session) => limits.check_user(Action::Request, &session.user_id)?,
+            None => {
+                let address = ClientAddress::from_request_parts(parts, state).await;
+                limits.check_address(Action::Request, address.unwrap_or_default())?;
+            }
+        }
+        Ok(Self)
     }
 }
 

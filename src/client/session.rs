@@ -110,7 +110,7 @@ impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::NoAccount => Self::forbidden("there is no such account"),
-            SessionError::InvalidDeviceId => {
+            SessionError::InvalidDeviceId | SessionError::InvalidDisplayName => {
                 Self::bad_request(ErrorKind::InvalidParam, error.to_string())
             }
             SessionError::Storage(error) => error.into(),

@@ -256,6 +256,8 @@ impl From<sqlx::Error> for ApiError {
         if hearth_store::is_connection_error(&error) {
             tracing::warn!(error = &error as &dyn Error, "the database is away");
             Self::unavailable()
+        } else if hearth_store::is_unstorable_text(&error) {
+            Self::invalid_param("names cannot have a null character")
         } else {
             Self::internal(error)
         }

@@ -27,6 +27,13 @@ where
     }
 }
 
+/// Whether `error` says that a text has a null character, which no column can hold.
+#[must_use]
+pub fn is_unstorable_text(error: &(dyn Error + 'static)) -> bool {
+    let code = storage_error(error).and_then(code);
+    code.is_some_and(|code| code == "22021" || code == "22P05")
+}
+
 /// Whether `error` comes from a database that cannot be reached at the moment.
 ///
 /// The caller may answer 503 with `Retry-After`. Whether a statement that was under way took effect

@@ -46,6 +46,27 @@ struct Receipt {
 /// event id → kind → user → receipt
 type ReceiptContent = BTreeMap<String, BTreeMap<String, BTreeMap<OwnedUserId, Receipt>>>;
 
+/// The events of a room's receipts. One has room for one receipt of a user at an event; who read the same event in
+/// several threads needs more.
+#[derive(Debug, Default)]
+struct ReceiptEvents(Vec<ReceiptContent>);
+
+impl ReceiptEvents {
+    fn add(&mut self, event_id: String, kind: String, user: &OwnedUserId, receipt: Receipt) {
+        let has = |content: &ReceiptContent| {
+            let users = content.get(&event_id).and_then(|kinds| kinds.get(&kind));
+            users.is_some_and(|users| users.contains_key(user))
+        };
+        let free = self.0.iter().position(|content| !has(content));
+        let place = free.unwrap_or_else(|| {
+            self.0.push(ReceiptContent::new());
+            self.0.len() - 1
+        });
+        let kinds = self.0[place].entry(event_id).or_default();
+        kinds.entry(kind).or_default().insert(user.clone(), receipt);
+    }
+}
+
 /// The rooms whose receipts changed, with the events, and whether the user's own are among them.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
@@ -60,7 +81,7 @@ pub(crate) async fn receipts(sync: &Sync, view: &View<'_>, plan: &Plan) -> sqlx:
     let users: Vec<UserNid> = rows.iter().map(|row| row.user).collect();
     let users = sync.rooms().interner().user_ids(&users).await?;
     let mut own = HashSet::new();
-    let mut contents: HashMap<RoomNid, ReceiptContent> = HashMap::new();
+    let mut contents: HashMap<RoomNid, ReceiptEvents> = HashMap::new();
     for row in rows {
         if row.user == view.receiver.user {
             own.insert(row.room);
@@ -68,20 +89,19 @@ pub(crate) async fn receipts(sync: &Sync, view: &View<'_>, plan: &Plan) -> sqlx:
         let Some(user) = users.get(&row.user) else {
             continue;
         };
-        let content = contents.entry(row.room).or_default();
-        let kinds = content.entry(row.event_id).or_default();
-        let of_users = kinds.entry(row.kind).or_default();
-        let thread_id = Some(row.thread).filter(|thread| !thread.is_empty());
-        // One event, one user, two threads: the receipt without a thread says the most.
-        if thread_id.is_none() || !of_users.contains_key(user) {
-            let ts = row.ts;
-            of_users.insert(user.clone(), Receipt { ts, thread_id });
-        }
+        let receipt = Receipt {
+            ts: row.ts,
+            thread_id: Some(row.thread).filter(|thread| !thread.is_empty()),
+        };
+        let of_room = contents.entry(row.room).or_default();
+        of_room.add(row.event_id, row.kind, user, receipt);
     }
     let mut events = ByRoom::new();
     if view.filter.ephemeral.matches_type("m.receipt") {
         for (room, content) in contents {
-            events.insert(room, vec![raw("m.receipt", None, content)]);
+            let contents = content.0.into_iter();
+            let of_room = contents.map(|content| raw("m.receipt", None, content));
+            events.insert(room, of_room.collect());
         }
     }
     Ok(Receipts { events, own })

@@ -1,7 +1,9 @@
 //! What is refused because there was too much of it.
 
+use axum::body::Body;
+use hearth::http::ClientAddress;
 use hearth_core::config::{Config, Limits, Rate, Registration};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -178,4 +180,29 @@ async fn nobody_is_drowned_in_invites(pool: PgPool) {
     let (_, synced) = server.get(&alice, "/sync").await;
     let invited = synced["rooms"]["invite"].as_object().unwrap();
     assert_eq!(invited.len(), 2);
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn strangers_cannot_have_this_server_ask_others_without_end(pool: PgPool) {
+    for path in [
+        "/profile/@bob:peer.example",
+        "/profile/@bob:peer.example/displayname",
+        "/directory/room/%23tea:peer.example",
+        "/publicRooms?server=peer.example",
+    ] {
+        let server = strict(pool.clone()).await;
+        let ask = async || {
+            let stranger = ClientAddress::new(Some([192, 0, 2, 1].into()));
+            let request = Request::get(format!("/_matrix/client/v3{path}")).extension(stranger);
+            server.answer(request.body(Body::empty()).unwrap()).await
+        };
+        for _ in 0..2 {
+            let (status, body) = ask().await;
+            assert_ne!(status, StatusCode::TOO_MANY_REQUESTS, "{path}: {body}");
+        }
+
+        let (status, body) = ask().await;
+
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{path}: {body}");
+    }
 }

@@ -270,3 +270,24 @@ async fn notifications_are_listed_the_newest_first(pool: PgPool) {
     let (status, _) = room.server.get(&room.bob, "/notifications?from=x").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn two_receipts_of_a_user_at_one_event_are_both_told(pool: PgPool) {
+    let room = Fixture::new(pool).await;
+    let root = room.say(&room.alice, "root", json!({})).await;
+    for body in [json!({}), json!({ "thread_id": "main" })] {
+        let (status, answer) = room.receipt("m.read", &root, body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+
+    let (_, synced) = room.server.get(&room.alice, "/sync").await;
+
+    let events = &synced["rooms"]["join"][&room.room]["ephemeral"]["events"];
+    let events = events.as_array().unwrap().iter();
+    let receipts = events.map(|event| &event["content"][&root]["m.read"][&room.bob.id]);
+    let mut threads: Vec<_> = receipts
+        .map(|receipt| receipt["thread_id"].as_str())
+        .collect();
+    threads.sort_unstable();
+    assert_eq!(threads, [None, Some("main")]);
+}

@@ -251,3 +251,31 @@ async fn passwords_are_stored_nowhere_as_they_are(pool: PgPool) {
         StatusCode::FORBIDDEN
     );
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_device_that_cannot_be_made_uses_no_name_up(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let body = |device: &str, name: &str| {
+        json!({
+            "username": "alice", "password": PASSWORD, "auth": { "type": DUMMY },
+            "device_id": device, "initial_device_display_name": name,
+        })
+    };
+
+    for (device, name) in [
+        ("", "phone"),
+        (&*"x".repeat(300), "phone"),
+        ("PHONE", "\u{0}"),
+    ] {
+        let (status, answer) = server
+            .post_anonymously("/register", body(device, name))
+            .await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        assert_eq!(answer["errcode"], "M_INVALID_PARAM");
+    }
+
+    let (status, answer) = server
+        .post_anonymously("/register", body("PHONE", "phone"))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}

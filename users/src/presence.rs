@@ -34,6 +34,10 @@ const SWEEP: i64 = 10 * 60 * 1_000;
 /// The longest status message, in bytes; the rest is cut off.
 const MAX_STATUS: usize = 1_024;
 
+/// The longest time that somebody can have been inactive; what another server tells beyond it is of no use, and would
+/// grow past what JSON can say.
+const MAX_AGO: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// Whether users see each other's presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
@@ -181,6 +185,7 @@ impl Presence {
         if let Some(text) = &mut status.status_msg {
             text.truncate(text.floor_char_boundary(MAX_STATUS));
         }
+        status.last_active_ago = status.last_active_ago.map(|ago| ago.min(MAX_AGO));
         self.change(user, |entry, now| entry.tell(status, now));
         Ok(())
     }

@@ -101,6 +101,9 @@ pub enum SessionError {
     /// No device can have this id.
     #[error("the device id is empty or too long")]
     InvalidDeviceId,
+    /// No device can have this name.
+    #[error("the name of a device cannot have a null character")]
+    InvalidDisplayName,
     /// The database failed.
     #[error("changing a session failed")]
     Storage(#[from] sqlx::Error),

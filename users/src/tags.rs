@@ -1,5 +1,7 @@
 //! How users sort their rooms (specification, "Room Tagging").
 
+use std::collections::BTreeMap;
+
 use hearth_core::{RoomNid, UserNid};
 use hearth_journal::WriteError;
 use ruma::events::tag::{TagEventContent, TagInfo, TagName, Tags};
@@ -99,14 +101,35 @@ fn key(user: UserNid, room: RoomNid) -> Key<'static> {
     }
 }
 
-/// The tags in the account data; what a client wrote there and is not tags counts as none.
+/// The tags in the account data. A client can write there what it likes: a tag about which something unreadable is told
+/// keeps its name, and what is not tags counts as none.
 fn read(content: Option<&str>) -> Tags {
-    content
-        .and_then(|content| serde_json::from_str::<TagEventContent>(content).ok())
-        .map(|content| content.tags)
-        .unwrap_or_default()
+    #[derive(serde::Deserialize)]
+    struct Content {
+        tags: BTreeMap<TagName, serde_json::Value>,
+    }
+    let content = content.and_then(|content| serde_json::from_str::<Content>(content).ok());
+    let tags = content.map(|content| content.tags).unwrap_or_default();
+    let tags = tags.into_iter();
+    tags.map(|(name, info)| (name, serde_json::from_value(info).unwrap_or_default()))
+        .collect()
 }
 
 fn written(tags: Tags) -> String {
     serde_json::to_string(&TagEventContent::new(tags)).expect("tags serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_that_cannot_be_read_takes_no_other_along() {
+        let tags = read(Some(
+            r#"{"tags":{"m.favourite":{"order":"first"},"u.work":{"order":0.5}}}"#,
+        ));
+
+        let orders: Vec<_> = tags.values().map(|info| info.order).collect();
+        assert_eq!(orders, [None, Some(0.5)]);
+    }
 }

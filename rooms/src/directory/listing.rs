@@ -232,6 +232,9 @@ impl FromStr for Token {
         let way = next()?;
         let joined = number(next()?)?;
         let nid = RoomNid(number(next()?)?);
+        if nid.0 < 0 {
+            return Err(ListError::BadToken);
+        }
         let place = Place { joined, nid };
         match (way, parts.next()) {
             ("n", None) => Ok(Self::After(place)),
@@ -360,6 +363,7 @@ mod tests {
             "d2_n_7_1",
             "d1_n_7_1_1",
             "d1_n_a_1",
+            "d1_n_0_-9223372036854775808",
         ] {
             assert!(rubbish.parse::<Token>().is_err(), "{rubbish}");
         }

@@ -51,13 +51,18 @@ async fn register(
     let asked = request.peek()?;
     if asked.kind == RegistrationKind::Guest {
         limits.check_address(Action::Registration, address)?;
+        check_device(&asked)?;
         return services.register_guest(asked).await;
     }
     refuse_kind(&asked, &request)?;
     uia.check_registration_open().await?;
-    if request.has_auth() {
-        limits.check_address(Action::Registration, address)?;
-    }
+    // Even the first request costs a hash of the password.
+    let action = match request.has_auth() {
+        true => Action::Registration,
+        false => Action::Login,
+    };
+    limits.check_address(action, address)?;
+    check_device(&asked)?;
     let guest = services.guest(&asked).await?;
     if let (Some(username), None) = (&asked.username, &guest) {
         services.accounts.check_available(username).await?;
@@ -170,6 +175,13 @@ impl Registering {
             )),
         }
     }
+}
+
+/// Refuses a device that no session could be opened with, before there is an account.
+fn check_device(asked: &register::v3::Request) -> Result<(), ApiError> {
+    let device_id = asked.device_id.as_deref();
+    NewSession::check(device_id, asked.initial_device_display_name.as_deref())?;
+    Ok(())
 }
 
 /// Refuses accounts of kinds that this server does not have.

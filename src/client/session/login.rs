@@ -68,6 +68,10 @@ async fn login(
     }
     let asked = request.peek()?;
     limits.check_address(Action::Login, address)?;
+    NewSession::check(
+        asked.device_id.as_deref(),
+        asked.initial_device_display_name.as_deref(),
+    )?;
     let account = match asked.login_info {
         LoginInfo::Password(info) => by_password(&accounts, info, address).await?,
         LoginInfo::Token(info) => {

@@ -62,17 +62,38 @@ pub struct Opened {
     pub expires_in: Option<Duration>,
 }
 
+impl NewSession {
+    /// Whether a session can be opened with such a device, to be asked before anything is used up for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::InvalidDeviceId`], [`SessionError::InvalidDisplayName`].
+    pub fn check(
+        device_id: Option<&DeviceId>,
+        display_name: Option<&str>,
+    ) -> Result<(), SessionError> {
+        let is_valid = |id: &DeviceId| {
+            let id = id.as_str();
+            (1..=MAX_DEVICE_ID).contains(&id.len()) && !id.contains('\0')
+        };
+        if !device_id.is_none_or(is_valid) {
+            return Err(SessionError::InvalidDeviceId);
+        }
+        if display_name.is_some_and(|name| name.contains('\0')) {
+            return Err(SessionError::InvalidDisplayName);
+        }
+        Ok(())
+    }
+}
+
 impl Sessions {
     /// Opens a session: a new device, or a known one whose tokens are replaced.
     ///
     /// # Errors
     ///
-    /// [`SessionError::NoAccount`] for closed accounts, [`SessionError::InvalidDeviceId`].
+    /// [`SessionError::NoAccount`] for closed accounts, and as [`NewSession::check`].
     pub async fn open(&self, new: &NewSession) -> Result<Opened, SessionError> {
-        let is_valid = |id: &OwnedDeviceId| (1..=MAX_DEVICE_ID).contains(&id.as_str().len());
-        if !new.device_id.as_ref().is_none_or(is_valid) {
-            return Err(SessionError::InvalidDeviceId);
-        }
+        NewSession::check(new.device_id.as_deref(), new.display_name.as_deref())?;
         hearth_store::retry("open session", || self.open_once(new)).await
     }
 
