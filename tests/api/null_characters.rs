@@ -12,10 +12,12 @@ const NULL: &str = "a\u{0}b";
 async fn an_address_has_none(pool: PgPool) {
     let server = TestServer::new(pool).await;
     let alice = server.register("alice").await;
+    let room = server.create_public_room(&alice).await;
+    let event = format!("/rooms/{room}/event/$a%00b");
 
     for path in [
         "/profile/@alice:example.org/a%00b",
-        "/rooms/!x:example.org/event/$a%00b",
+        &event,
         "/user/@alice:example.org/account_data/a%00b",
     ] {
         let (status, body) = server.get(&alice, path).await;

@@ -56,6 +56,32 @@ async fn whom_another_process_banned_reads_nothing_any_more(pool: PgPool) {
     assert_eq!(there.get(&bob, &event).await.0, OK);
 }
 
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_waits_hears_of_a_logout_at_another_process(pool: PgPool) {
+    let redis = Redis::start().await;
+    let here = TestServer::among_others(pool.clone(), Some(&redis)).await;
+    let there = TestServer::among_others(pool, Some(&redis)).await;
+    let alice = here.register("alice").await;
+    let (_, first) = there.get(&alice, "/sync?timeout=0").await;
+    let since = first["next_batch"].as_str().unwrap();
+    // That she logged in may have come after the first answer.
+    let knows = |body: &Value| body["device_lists"].is_null().then_some(());
+    let ((), since) = sync_until(&there, &alice, since, knows).await;
+    let path = format!("/sync?timeout=60000&since={since}");
+    let waiting = there.get(&alice, &path);
+    let log_out = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        here.post(&alice, "/logout", json!({})).await
+    };
+
+    let both = async { tokio::join!(waiting, log_out) };
+    let both = tokio::time::timeout(Duration::from_secs(20), both).await;
+
+    let ((status, body), _) = both.expect("the poll ends");
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+    assert_eq!(body["errcode"], "M_UNKNOWN_TOKEN");
+}
+
 /// Syncs until `wanted` finds something in an answer, at most for a while; gives that and the next token.
 async fn sync_until<T>(
     server: &TestServer,

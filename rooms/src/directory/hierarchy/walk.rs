@@ -1,6 +1,9 @@
 //! One walk through a space.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use hearth_core::SnapshotNid;
 use ruma::{
@@ -8,6 +11,7 @@ use ruma::{
     events::room::member::MembershipState,
     room::{RoomSummary, RoomType},
 };
+use tokio::time::{Instant, timeout_at};
 
 use super::{Hierarchy, SpaceRoom, child::arranged, token::Token};
 use crate::Directory;
@@ -17,6 +21,9 @@ const DEEPEST: u64 = 100;
 
 /// How many rooms one walk comes by at the most.
 pub(super) const LONGEST_WALK: usize = 10_000;
+
+/// How long other servers may take in all to tell of the rooms of one page; what they did not tell until then is left out.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A room that the walk will come by.
 pub(super) struct Step {
@@ -47,6 +54,10 @@ pub(super) struct Walk<'a> {
     /// The steps ahead, the next one last.
     ahead: Vec<Step>,
     seen: HashSet<OwnedRoomId>,
+    /// Rooms that the servers of their spaces say the user may not see.
+    closed: HashSet<OwnedRoomId>,
+    /// When other servers have to have answered.
+    deadline: Instant,
     known: HashMap<OwnedRoomId, Known>,
     /// What other servers said of rooms that are no spaces.
     told: HashMap<OwnedRoomId, RoomSummary>,
@@ -70,6 +81,8 @@ impl<'a> Walk<'a> {
             count: 0,
             ahead: Vec::new(),
             seen: HashSet::new(),
+            closed: HashSet::new(),
+            deadline: Instant::now() + PATIENCE,
             known: HashMap::new(),
             told: HashMap::new(),
             out: Vec::new(),
@@ -130,6 +143,7 @@ impl<'a> Walk<'a> {
                 let summary = *summary;
                 Some(SpaceRoom { summary, children })
             }
+            None if self.closed.contains(&step.room_id) => None,
             None => self.ask(&step).await?,
         };
         let Some(room) = room else { return Ok(false) };
@@ -168,10 +182,15 @@ impl<'a> Walk<'a> {
                 let space = directory
                     .remote
                     .space(&step.room_id, &via, self.suggested_only);
-                let Some(space) = space.await else {
+                let Ok(Some(space)) = timeout_at(self.deadline, space).await else {
                     return Ok(None);
                 };
-                self.seen.extend(space.inaccessible);
+                // A server has a say in the children of this space alone.
+                let children = space.room.children.iter();
+                let children: HashSet<_> = children.map(|child| &child.room_id).collect();
+                let closed = space.inaccessible.into_iter();
+                self.closed
+                    .extend(closed.filter(|room| children.contains(room)));
                 for child in space.children {
                     self.told.insert(child.room_id.clone(), child);
                 }
