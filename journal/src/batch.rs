@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, hash_map::Entry as MapEntry};
 
 use hearth_core::{EventNid, Position, RoomNid, SnapshotNid};
 use hearth_store::{
-    event, log, pending_redaction, room, sent_event, snapshot,
+    event, is_unique_violation, log, pending_redaction, room, sent_event, snapshot,
     write::{EventRow, Redacts, RoomWrite, Source, Write},
 };
 use sqlx::PgConnection;
@@ -97,18 +97,73 @@ pub(crate) async fn write(
     })
 }
 
+/// Writes `writes` within the caller's transaction in half the round trips of [`write`], if all of them pass as they are
+/// and nothing but the rooms' rows has to be asked: that is all there is to most batches. `None`: they are to be written
+/// by [`write`], and what was done here is to be undone.
+///
+/// A client's transaction that made an event already is found by the row that it cannot have twice.
+pub(crate) async fn write_at_once(
+    conn: &mut PgConnection,
+    epoch: i64,
+    writes: &[&Write],
+    rejected: &Rejected,
+) -> Result<Option<Batch>, Failure> {
+    let nids = rooms_of(writes);
+    let count = writes.iter().copied().map(rows::count).sum();
+    let locked = log::lock_and_advance(conn, epoch, count, &nids).await?;
+    let Some((advanced, locked)) = locked else {
+        return Ok(None);
+    };
+    let mut rooms = locked.into_iter().map(|row| (row.nid, row)).collect();
+    if !named_states(writes, &rooms).is_empty() {
+        return Ok(None);
+    }
+    let mut results = decide(writes, &Found::default(), &mut rooms, rejected);
+    if results.iter().any(Result::is_err) {
+        return Ok(None);
+    }
+    let previous = Position(advanced.position.0 - count);
+    let mut rows = Rows::after(previous);
+    for (write, result) in writes.iter().zip(&mut results) {
+        *result = Ok(rows.add(write));
+    }
+    match rows.insert(conn, &rooms).await {
+        Err(error) if is_unique_violation(&error) => return Ok(None),
+        outcome => outcome?,
+    }
+    Ok(Some(Batch {
+        results,
+        advance: Some(Advance {
+            previous,
+            head: advanced.position,
+            entries: rows.entries,
+            transaction: advanced.transaction,
+        }),
+    }))
+}
+
+/// Whether [`write_at_once`] is worth trying.
+pub(crate) fn is_plain(writes: &[&Write]) -> bool {
+    let is_known = |write: &&Write| {
+        received(write).next().is_none() && unknown_targets(write).next().is_none()
+    };
+    !rooms_of(writes).is_empty() && writes.iter().all(is_known)
+}
+
+fn rooms_of(writes: &[&Write]) -> Vec<RoomNid> {
+    let rooms = writes.iter().filter_map(|write| write.room.as_ref());
+    let nids: HashSet<RoomNid> = rooms.map(|room| room.room).collect();
+    nids.into_iter().collect()
+}
+
 async fn lock_rooms(
     conn: &mut PgConnection,
     writes: &[&Write],
 ) -> sqlx::Result<HashMap<RoomNid, room::Changing>> {
-    let nids: HashSet<RoomNid> = writes
-        .iter()
-        .filter_map(|write| write.room.as_ref().map(|room| room.room))
-        .collect();
+    let nids = rooms_of(writes);
     if nids.is_empty() {
         return Ok(HashMap::new());
     }
-    let nids: Vec<RoomNid> = nids.into_iter().collect();
     let rows = room::lock_all(conn, &nids).await?;
     Ok(rows.into_iter().map(|row| (row.nid, row)).collect())
 }
@@ -137,35 +192,44 @@ async fn known_transactions(
 
 /// The states that writes name and that must be there, with whether they are: each is kept from being deleted until
 /// the transaction ends.
-///
-/// Rooms' current states are: their rows are locked, and name them. So is what the batch itself makes. That is all
-/// there is to most batches.
 async fn lock_states(
     conn: &mut PgConnection,
     writes: &[&Write],
     rooms: &HashMap<RoomNid, room::Changing>,
 ) -> sqlx::Result<HashMap<SnapshotNid, bool>> {
-    let mut named = HashMap::new();
+    let named = named_states(writes, rooms);
+    let mut states = HashMap::new();
+    if named.is_empty() {
+        return Ok(states);
+    }
+    let nids: Vec<SnapshotNid> = named.iter().copied().collect();
+    states.extend(named.into_iter().map(|nid| (nid, false)));
+    for nid in snapshot::lock_all(conn, &nids).await? {
+        states.insert(nid, true);
+    }
+    Ok(states)
+}
+
+/// The states that writes name and that nothing says to be there.
+///
+/// Rooms' current states are: their rows are locked, and name them. So is what the batch itself makes. That is all
+/// there is to most batches.
+fn named_states(
+    writes: &[&Write],
+    rooms: &HashMap<RoomNid, room::Changing>,
+) -> HashSet<SnapshotNid> {
+    let mut named = HashSet::new();
     for write in writes.iter().filter_map(|write| write.room.as_ref()) {
         let current = rooms.get(&write.room).and_then(|room| room.snapshot);
-        let others = states(write).filter(|nid| Some(*nid) != current);
-        named.extend(others.map(|nid| (nid, false)));
+        named.extend(states(write).filter(|nid| Some(*nid) != current));
     }
-    if named.is_empty() {
-        return Ok(named);
+    if !named.is_empty() {
+        let rooms = writes.iter().filter_map(|write| write.room.as_ref());
+        for made in rooms.flat_map(|room| &room.snapshots) {
+            named.remove(&made.nid);
+        }
     }
-    let rooms = writes.iter().filter_map(|write| write.room.as_ref());
-    for made in rooms.flat_map(|room| &room.snapshots) {
-        named.remove(&made.nid);
-    }
-    if named.is_empty() {
-        return Ok(named);
-    }
-    let nids: Vec<SnapshotNid> = named.keys().copied().collect();
-    for nid in snapshot::lock_all(conn, &nids).await? {
-        named.insert(nid, true);
-    }
-    Ok(named)
+    named
 }
 
 /// The states that a write names. State 0 is that of a room without events, and has no row.
@@ -177,6 +241,7 @@ fn states(write: &RoomWrite) -> impl Iterator<Item = SnapshotNid> {
 }
 
 /// What the database knows about a batch.
+#[derive(Debug, Default)]
 struct Found {
     /// The events of the writes that are duplicates.
     known: HashMap<usize, EventNid>,

@@ -226,6 +226,14 @@ impl Writer {
         connection: &mut PoolConnection<Postgres>,
         writes: &[&Write],
     ) -> Result<Vec<Result<Written, WriteError>>, Failure> {
+        if batch::is_plain(writes) {
+            let mut tx = connection.begin_with(log::BEGIN).await?;
+            let (epoch, rejected) = (self.journal.epoch(), &self.rejected);
+            match batch::write_at_once(&mut tx, epoch, writes, rejected).await? {
+                Some(batch) => return self.journal.finish(tx, batch).await,
+                None => tx.rollback().await?,
+            }
+        }
         let mut tx = connection.begin_with(log::BEGIN).await?;
         let batch = batch::write(&mut tx, self.journal.epoch(), writes, &self.rejected).await?;
         self.journal.finish(tx, batch).await

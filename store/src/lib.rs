@@ -76,7 +76,9 @@ pub mod write;
 
 pub use database::{Database, OpenError};
 pub use occupancy::{Claim, Keeper, Occupancy, OccupyError};
-pub use retry::{is_conflict, is_connection_error, is_timeout, is_unstorable_text, retry};
+pub use retry::{
+    is_conflict, is_connection_error, is_timeout, is_unique_violation, is_unstorable_text, retry,
+};
 
 /// The schema, applied at start and before every database test.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

@@ -1,7 +1,9 @@
 //! `log` and `log_head`: the order of everything.
 
-use hearth_core::{EventNid, Position, RoomNid, UserNid};
+use hearth_core::{EventNid, Position, RoomNid, SnapshotNid, UserNid};
 use sqlx::PgConnection;
+
+use crate::room;
 
 /// The head of the log.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,48 @@ pub async fn advance(
     )
     .fetch_optional(conn)
     .await
+}
+
+/// Locks the rows of rooms as [`room::lock_all`] does, and then takes `count` positions as [`advance`] does, in one round
+/// trip. `None`: the epoch is over, this is not the `PostgreSQL` that it belongs to, or there is none of the rooms.
+pub async fn lock_and_advance(
+    conn: &mut PgConnection,
+    epoch: i64,
+    count: i64,
+    rooms: &[RoomNid],
+) -> sqlx::Result<Option<(Advanced, Vec<room::Changing>)>> {
+    // That the head's row asks for the number of rooms has these locked first.
+    let rows = sqlx::query!(
+        r#"WITH locked AS (
+               SELECT nid, revision, snapshot_nid, extremities FROM room WHERE nid = ANY($3) ORDER BY nid FOR UPDATE
+           ), advanced AS (
+               UPDATE log_head SET position = position + $2
+               WHERE epoch = $1
+                 AND timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int
+                 AND system_identifier = (SELECT s.system_identifier::text FROM pg_control_system() s)
+                 AND (SELECT count(*) FROM locked) > 0
+               RETURNING position, pg_current_xact_id()::text AS transaction
+           )
+           SELECT a.position AS "position: Position", a.transaction AS "transaction!", l.nid AS "nid: RoomNid",
+                  l.revision, l.snapshot_nid AS "snapshot: SnapshotNid", l.extremities AS "extremities: Vec<EventNid>"
+           FROM advanced a, locked l"#,
+        epoch,
+        count,
+        rooms as &[RoomNid],
+    )
+    .fetch_all(conn)
+    .await?;
+    let advanced = rows.first().map(|row| Advanced {
+        position: row.position,
+        transaction: row.transaction.clone(),
+    });
+    let rooms = rows.into_iter().map(|row| room::Changing {
+        nid: row.nid,
+        revision: row.revision,
+        snapshot: row.snapshot,
+        extremities: row.extremities,
+    });
+    Ok(advanced.map(|advanced| (advanced, rooms.collect())))
 }
 
 /// Whether the transaction with this id committed; `None` while it runs, or when it is too old to tell.

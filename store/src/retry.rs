@@ -27,6 +27,14 @@ where
     }
 }
 
+/// Whether `error` says that something is there already that may be there once.
+#[must_use]
+pub fn is_unique_violation(error: &(dyn Error + 'static)) -> bool {
+    storage_error(error)
+        .and_then(code)
+        .is_some_and(|code| code == "23505")
+}
+
 /// Whether `error` says that a text has a null character, which no column can hold.
 #[must_use]
 pub fn is_unstorable_text(error: &(dyn Error + 'static)) -> bool {
