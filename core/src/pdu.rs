@@ -60,6 +60,9 @@ pub enum PduError {
     /// A field that the room version wants is not there.
     #[error("the event has no {0}")]
     Missing(&'static str),
+    /// A name in it has a null character, so that it could not be stored under that name.
+    #[error("the event has a null character in its {0}")]
+    Null(&'static str),
 }
 
 /// The fields of a PDU, read without copying what is not needed; `R` is how it refers to other events.
@@ -116,6 +119,22 @@ impl Pdu {
         rules: &RoomVersionRules,
     ) -> Result<Self, PduError> {
         let fields: Fields<'_, R> = serde_json::from_str(json.get())?;
+        let prev_events: Vec<_> = fields.prev_events.into_iter().map(Into::into).collect();
+        let auth_events: Vec<_> = fields.auth_events.into_iter().map(Into::into).collect();
+        let cited = prev_events.iter().chain(&auth_events);
+        if fields.kind.to_string().contains('\0') {
+            return Err(PduError::Null("type"));
+        }
+        if fields
+            .state_key
+            .as_ref()
+            .is_some_and(|key| key.contains('\0'))
+        {
+            return Err(PduError::Null("state key"));
+        }
+        if cited.map(|id| id.as_str()).any(|id| id.contains('\0')) {
+            return Err(PduError::Null("references"));
+        }
         let redacts = match fields.redacts {
             _ if fields.kind != TimelineEventType::RoomRedaction => None,
             Some(id) if !rules.redaction.content_field_redacts => Some(id),
@@ -142,8 +161,8 @@ impl Pdu {
             kind: fields.kind,
             state_key: fields.state_key,
             content,
-            prev_events: fields.prev_events.into_iter().map(Into::into).collect(),
-            auth_events: fields.auth_events.into_iter().map(Into::into).collect(),
+            prev_events,
+            auth_events,
             depth: fields.depth,
             origin_server_ts: fields.origin_server_ts,
             redacts,

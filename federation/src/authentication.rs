@@ -15,6 +15,9 @@ use crate::{
     keys::{KeyError, Keys, Wanted},
 };
 
+/// How many headers of a request are looked at.
+const MOST_HEADERS: usize = 4;
+
 /// Checks the signatures of requests.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
@@ -64,11 +67,18 @@ impl Claim {
     /// [`AuthenticationError::Missing`], [`AuthenticationError::Malformed`].
     pub fn read(headers: &http::HeaderMap) -> Result<Self, AuthenticationError> {
         // A request may be signed with several keys, each in a header of its own; one is enough.
-        let value = headers.get(header::AUTHORIZATION);
-        let value = value.ok_or(AuthenticationError::Missing)?;
-        XMatrix::try_from(value)
-            .map(Self)
-            .map_err(|error| AuthenticationError::Malformed(error.to_string()))
+        let values = headers.get_all(header::AUTHORIZATION).iter();
+        let mut failure = AuthenticationError::Missing;
+        for value in values.take(MOST_HEADERS) {
+            match XMatrix::try_from(value) {
+                Ok(header) if header.key.algorithm() == SigningKeyAlgorithm::Ed25519 => {
+                    return Ok(Self(header));
+                }
+                Ok(_) => failure = AuthenticationError::UnknownKey,
+                Err(error) => failure = AuthenticationError::Malformed(error.to_string()),
+            }
+        }
+        Err(failure)
     }
 
     /// Who claims to make the request.
@@ -199,6 +209,22 @@ mod tests {
             signed.unwrap(),
             r#"{"content":{"a":true,"b":[1.5,{"a":"é\n","z":null}]},"destination":"d.example","method":"PUT","origin":"o.example","uri":"/_matrix/federation/v1/send/1?a=%20b"}"#
         );
+    }
+
+    #[test]
+    fn one_of_several_headers_is_enough() {
+        let mut headers = http::HeaderMap::new();
+        headers.append(header::AUTHORIZATION, "Bearer x".parse().unwrap());
+        let claim =
+            r#"X-Matrix origin="o.example",destination="d.example",key="ed25519:1",sig="AAAA""#;
+        headers.append(header::AUTHORIZATION, claim.parse().unwrap());
+
+        let claim = Claim::read(&headers).unwrap();
+
+        assert_eq!(claim.origin(), "o.example");
+        headers.clear();
+        let error = Claim::read(&headers).unwrap_err();
+        assert!(matches!(error, AuthenticationError::Missing));
     }
 
     #[test]

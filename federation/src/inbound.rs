@@ -26,7 +26,7 @@ use ruma::{
 };
 use serde_json::value::RawValue;
 use sqlx::PgPool;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use self::events::Patience;
@@ -35,13 +35,16 @@ use self::events::Patience;
 const MOST_PDUS: usize = 50;
 const MOST_EDUS: usize = 100;
 
+/// The longest id of a transaction, in bytes.
+const LONGEST_ID: usize = 255;
+
 /// How many transactions of one server may be here at a time; one is worked on, the others wait.
 const MOST_OF_ONE: usize = 8;
 
 /// How often a transaction is worked on whose events refer to what cannot be fetched in time.
 const ATTEMPTS: u32 = 3;
 
-/// How many transactions are worked on at once.
+/// How many transactions, those with events room by room, are worked on at once.
 const AT_ONCE: usize = 32;
 
 /// How many servers and rooms are remembered that are worked on, and how long after the last time.
@@ -70,6 +73,9 @@ pub enum TransactionError {
     /// There is too much in it.
     #[error("a transaction has at most {MOST_PDUS} PDUs and {MOST_EDUS} EDUs")]
     TooLarge,
+    /// Its id is too long.
+    #[error("the id of a transaction has at most {LONGEST_ID} bytes")]
+    LongId,
     /// The server sends more than can be worked through.
     #[error("too many transactions at once")]
     TooMany,
@@ -193,6 +199,9 @@ impl Inbound {
     ///
     /// See [`TransactionError`].
     pub async fn take(&self, transaction: Transaction) -> Result<Outcomes, TransactionError> {
+        if transaction.txn_id.as_str().len() > LONGEST_ID {
+            return Err(TransactionError::LongId);
+        }
         if transaction.pdus.len() > MOST_PDUS || transaction.edus.len() > MOST_EDUS {
             return Err(TransactionError::TooLarge);
         }
@@ -209,8 +218,6 @@ impl Inbound {
         let working = self.0.parts.tasks.spawn(async move {
             let _here = here;
             let mut unfinished = origin.turn.lock().await;
-            let permit = inbound.0.at_once.acquire().await;
-            let _permit = permit.map_err(|_| TransactionError::Stopped)?;
             let txn_id = transaction.txn_id.clone();
             let patience = unfinished.patience(&txn_id);
             let outcome = inbound.work_through(transaction, patience).await;
@@ -237,10 +244,10 @@ impl Inbound {
         if let Some(answer) = answered {
             return read(&answer);
         }
-        let (outcomes, ()) = tokio::join!(
-            self.take_pdus(&origin, pdus, patience),
-            self.take_edus(&origin, &edus)
-        );
+        let (outcomes, ()) = tokio::join!(self.take_pdus(&origin, pdus, patience), async {
+            let _permit = self.work_permit().await;
+            self.take_edus(&origin, &edus).await;
+        });
         let outcomes = outcomes?;
         let now = self.0.parts.clock.millis();
         let answer = written(&outcomes);
@@ -249,16 +256,19 @@ impl Inbound {
         Ok(outcomes)
     }
 
+    /// Waits until there is room for more work. Not to be held while waiting for others.
+    async fn work_permit(&self) -> Result<SemaphorePermit<'_>, TransactionError> {
+        let permit = self.0.at_once.acquire().await;
+        permit.map_err(|_| TransactionError::Stopped)
+    }
+
     /// Whether a server may take part in a room that we are in.
-    async fn may_take_part(&self, room: &hearth_rooms::Room, server: &ServerName) -> bool {
-        let allowed = self.0.parts.rooms.server_allowed(room, server).await;
-        allowed.unwrap_or_else(|error| {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "an access control list could not be read"
-            );
-            false
-        })
+    async fn may_take_part(
+        &self,
+        room: &hearth_rooms::Room,
+        server: &ServerName,
+    ) -> sqlx::Result<bool> {
+        self.0.parts.rooms.server_allowed(room, server).await
     }
 }
 

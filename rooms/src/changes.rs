@@ -314,10 +314,11 @@ pub(crate) struct MemberContent {
     pub(crate) avatar_url: Option<String>,
 }
 
-/// Reads a string; anything else is none.
+/// Reads a string; anything else is none, and so is a string with a null character, which no column holds.
 fn lenient<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
     let value = serde_json::Value::deserialize(value)?;
-    Ok(value.as_str().map(ToOwned::to_owned))
+    let text = value.as_str().filter(|text| !text.contains('\0'));
+    Ok(text.map(ToOwned::to_owned))
 }
 
 #[derive(Deserialize)]
@@ -334,5 +335,8 @@ pub(crate) fn relation(content: &RawValue) -> Option<(String, String)> {
         relates_to: RelatesTo,
     }
     let Content { relates_to } = serde_json::from_str(content.get()).ok()?;
+    if relates_to.event_id.contains('\0') || relates_to.rel_type.contains('\0') {
+        return None;
+    }
     Some((relates_to.event_id, relates_to.rel_type))
 }

@@ -263,6 +263,10 @@ impl Rooms {
         }
         for nid in committed.outdated {
             self.events().forget(nid).await;
+            if room.tail.has(nid) {
+                let event = self.events().get(nid).await?;
+                room.tail.replace(&event);
+            }
         }
         for event in &committed.made {
             if event.is_accepted() {

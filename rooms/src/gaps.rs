@@ -35,8 +35,13 @@ const EARLIEST: usize = 100;
 /// How many states are asked for because of one event.
 const STATES: usize = 10;
 
-/// How long it may take to fetch what an event, or events that go into the room together, refer to.
+/// How long it may take to fetch what events refer to that a server sent together.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// When what is fetched because of events that a server sends now has to be here.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
 
 /// What may still be asked for because of one event.
 pub(crate) struct Budget {
@@ -47,9 +52,14 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new() -> Self {
+        Self::until(deadline())
+    }
+
+    /// One that shares its time with others.
+    pub(crate) fn until(until: Instant) -> Self {
         Self {
             states: STATES,
-            until: Instant::now() + PATIENCE,
+            until,
             policy: Asking::Useful,
         }
     }

@@ -125,7 +125,11 @@ impl Changes<'_> {
             Status::Accepted => placement,
             Status::SoftFailed | Status::Rejected => Placement::Outlier,
         };
-        let event = RoomEvent::new(&row, candidate.pdu.clone());
+        let mut event = RoomEvent::new(&row, candidate.pdu.clone());
+        if candidate.redaction.is_some() {
+            // Its redaction was here before: nobody sees it whole.
+            event = event.stripped(&self.room.rules)?;
+        }
         let event = Arc::new(match candidate.ancestry.gaps.is_empty() {
             true => event,
             false => event.after_gap(),

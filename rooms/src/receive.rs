@@ -10,13 +10,14 @@ use std::{
 
 use hearth_store::write::Status;
 use ruma::{EventId, OwnedEventId, ServerName, events::TimelineEventType};
+use tokio::time::Instant;
 
 use crate::{
     Rooms,
     arrivals::{Arrival, Way},
     error::SendError,
     event::RoomEvent,
-    gaps::Budget,
+    gaps::{Budget, deadline},
     incoming::{Incoming, Malformed, Verified},
     room::Room,
 };
@@ -82,13 +83,16 @@ impl Rooms {
         origin: &ServerName,
         events: Vec<Incoming>,
     ) -> Vec<Result<Received, ReceiveError>> {
+        let until = deadline();
         let ids: Vec<&EventId> = events.iter().map(Incoming::event_id).collect();
         let known = match self.known(room, &ids).await {
             Ok(known) => known,
             Err(ReceiveError::NotInRoom) => {
                 let mut results = Vec::with_capacity(events.len());
                 for event in events {
-                    results.push(self.receive_outside(room, event).await);
+                    let receiving = self.receive_outside(room, event);
+                    let received = Budget::until(until).in_time(Box::pin(receiving)).await;
+                    results.push(received);
                 }
                 return results;
             }
@@ -104,7 +108,7 @@ impl Rooms {
             results.push(received.map(Ok));
         }
         let verified = self.verify(&room.rules, new).await;
-        let mut taken = Box::pin(self.take_in_sent(room, origin, verified))
+        let mut taken = Box::pin(self.take_in_sent(room, origin, verified, until))
             .await
             .into_iter();
         let answers = results.into_iter().map(|known| {
@@ -125,6 +129,7 @@ impl Rooms {
         room: &Room,
         origin: &ServerName,
         events: Vec<Result<Verified, Malformed>>,
+        until: Instant,
     ) -> Vec<Result<Received, ReceiveError>> {
         let mut results = Vec::with_capacity(events.len());
         let mut together = Together::default();
@@ -148,17 +153,23 @@ impl Rooms {
                 }
                 (Ok(event), Ok(_)) => {
                     let earlier = std::mem::take(&mut together).events;
-                    results.extend(self.take_in_together(room, origin, earlier).await);
-                    results.push(self.take_in_with_ancestors(room, origin, event).await);
+                    results.extend(self.take_in_together(room, origin, earlier, until).await);
+                    results.push(
+                        self.take_in_with_ancestors(room, origin, event, until)
+                            .await,
+                    );
                 }
                 (Err(error), _) | (Ok(_), Err(error)) => {
                     let earlier = std::mem::take(&mut together).events;
-                    results.extend(self.take_in_together(room, origin, earlier).await);
+                    results.extend(self.take_in_together(room, origin, earlier, until).await);
                     results.push(Err(error));
                 }
             }
         }
-        results.extend(self.take_in_together(room, origin, together.events).await);
+        results.extend(
+            self.take_in_together(room, origin, together.events, until)
+                .await,
+        );
         results
     }
 
@@ -188,6 +199,7 @@ impl Rooms {
         room: &Room,
         origin: &ServerName,
         events: Vec<Verified>,
+        until: Instant,
     ) -> Vec<Result<Received, ReceiveError>> {
         let ids: Vec<OwnedEventId> = events.iter().map(|e| e.event_id().to_owned()).collect();
         let sent = |event| Arrival {
@@ -195,7 +207,7 @@ impl Rooms {
             way: Way::Sent,
         };
         let arrivals = events.into_iter().map(sent).collect();
-        let mut budget = Budget::new();
+        let mut budget = Budget::until(until);
         let placed = self.place_all(room, origin, arrivals, &mut budget).await;
         let mut placed = placed.into_iter();
         let mut results = Vec::with_capacity(ids.len());
@@ -212,9 +224,10 @@ impl Rooms {
         room: &Room,
         origin: &ServerName,
         event: Verified,
+        until: Instant,
     ) -> Result<Received, ReceiveError> {
         let event_id = event.pdu.event_id.clone();
-        let outcome = self.place_with_ancestors(room, origin, event).await;
+        let outcome = self.place_with_ancestors(room, origin, event, until).await;
         self.received(room, event_id, outcome).await
     }
 
@@ -223,10 +236,11 @@ impl Rooms {
         room: &Room,
         origin: &ServerName,
         event: Verified,
+        until: Instant,
     ) -> Result<Option<Status>, ReceiveError> {
         // One at a time, so that what several events lack is fetched once.
         let _alone = room.gaps.lock().await;
-        let mut budget = Budget::new();
+        let mut budget = Budget::until(until);
         let lacked = self
             .lacked_previous(room, (&event, &HashSet::new()))
             .await?;

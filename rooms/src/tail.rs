@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use hearth_core::EventNid;
+
 use crate::event::RoomEvent;
 
 /// How many events a room keeps.
@@ -53,6 +55,11 @@ impl Tail {
         if let Some(kept) = inner.events.iter_mut().find(|kept| kept.nid == event.nid) {
             *kept = Arc::clone(event);
         }
+    }
+
+    /// Whether the event is among those that are kept.
+    pub(crate) fn has(&self, nid: EventNid) -> bool {
+        self.lock().events.iter().any(|kept| kept.nid == nid)
     }
 
     /// Drops everything up to `order`: it may have holes.

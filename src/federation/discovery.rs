@@ -17,7 +17,7 @@ use ruma::{
 };
 
 use super::FederationState;
-use crate::http::{Api, ApiError, Ruma};
+use crate::http::{Action, Api, ApiError, ClientAddress, RateLimits, Ruma};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<FederationState> {
@@ -66,8 +66,11 @@ async fn get_server_keys(
 /// `GET /_matrix/key/v2/query/{serverName}`
 async fn get_remote_server_keys(
     State(keys): State<Keys>,
+    State(limits): State<RateLimits>,
+    address: ClientAddress,
     Ruma(request): Ruma<get_remote_server_keys::v2::Request>,
 ) -> Result<Ruma<get_remote_server_keys::v2::Response>, ApiError> {
+    limits.check_address(Action::Request, address)?;
     let until = i64::from(request.minimum_valid_until_ts.get());
     let wanted = BTreeMap::from([(request.server_name, until)]);
 
@@ -80,8 +83,11 @@ async fn get_remote_server_keys(
 async fn get_remote_server_keys_batch(
     State(keys): State<Keys>,
     State(clock): State<Clock>,
+    State(limits): State<RateLimits>,
+    address: ClientAddress,
     Ruma(request): Ruma<get_remote_server_keys_batch::v2::Request>,
 ) -> Result<Ruma<get_remote_server_keys_batch::v2::Response>, ApiError> {
+    limits.check_address(Action::Request, address)?;
     if request.server_keys.len() > MOST_SERVERS {
         return Err(ApiError::too_large(format!(
             "a request may ask about {MOST_SERVERS} servers"

@@ -12,7 +12,7 @@ use ruma::{
 };
 
 use super::FederationState;
-use crate::http::{Api, ApiError, Ruma, Signed};
+use crate::http::{Action, Api, ApiError, ClientAddress, RateLimits, Ruma, Signed};
 
 /// The endpoints of this module.
 pub(super) fn api() -> Api<FederationState> {
@@ -40,8 +40,11 @@ async fn exchange_invite(
 /// `PUT /_matrix/federation/v1/3pid/onbind`
 async fn bind_callback(
     State(rooms): State<Rooms>,
+    State(limits): State<RateLimits>,
+    address: ClientAddress,
     Ruma(request): Ruma<bind_callback::v1::Request>,
 ) -> Result<Ruma<bind_callback::v1::Response>, ApiError> {
+    limits.check_address(Action::Request, address)?;
     let invites = request.invites.into_iter().map(partial);
     let invites: Vec<PartialInvite> = invites.collect::<Result<_, _>>()?;
 

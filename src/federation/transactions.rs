@@ -42,6 +42,7 @@ async fn send_transaction_message(
 impl From<TransactionError> for ApiError {
     fn from(error: TransactionError) -> Self {
         match error {
+            TransactionError::LongId => Self::invalid_param(error.to_string()),
             TransactionError::TooLarge => Self::bad_request(ErrorKind::TooLarge, error.to_string()),
             TransactionError::TooMany => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,

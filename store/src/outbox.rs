@@ -193,17 +193,25 @@ pub async fn insert_messages(
     Ok(())
 }
 
-/// Lists the messages to devices that a server has yet to get, the first `limit`.
+/// Lists the messages to devices that a server has yet to get: the first, and of those after it up to `limit` as long as
+/// they come to no more than `bytes`.
 pub async fn list_messages(
     conn: &mut PgConnection,
     destination: DestinationNid,
     limit: i64,
+    bytes: i64,
 ) -> sqlx::Result<Vec<Message>> {
     sqlx::query_as!(
         Message,
-        "SELECT nid, edu, created_ts FROM outbox_message WHERE destination_nid = $1 ORDER BY nid LIMIT $2",
+        r#"WITH first AS MATERIALIZED (
+               SELECT nid, sum(octet_length(edu)) OVER (ORDER BY nid) AS bytes, row_number() OVER (ORDER BY nid) AS number
+               FROM (SELECT nid, edu FROM outbox_message WHERE destination_nid = $1 ORDER BY nid LIMIT $2) AS waiting
+           )
+           SELECT m.nid, m.edu, m.created_ts FROM first JOIN outbox_message m USING (nid)
+           WHERE first.bytes <= $3 OR first.number = 1 ORDER BY m.nid"#,
         destination.0,
         limit,
+        bytes,
     )
     .fetch_all(conn)
     .await

@@ -184,6 +184,7 @@ async fn a_bad_event_does_not_harm_the_others(pool: PgPool) {
         json!({}),
         json!({ "room_id": "!unknown:peer.example" }),
         with_float,
+        endless,
         forged,
         good,
     ];
@@ -195,6 +196,51 @@ async fn a_bad_event_does_not_harm_the_others(pool: PgPool) {
     let timeline = scene.timeline().await;
     assert!(ids(&timeline).contains(&good_id.as_str()));
     assert!(!ids(&timeline).contains(&forged_id.as_str()));
+    let bodies = timeline.as_array().unwrap().iter();
+    let bodies: Vec<_> = bodies.map(|event| &event["content"]["body"]).collect();
+    assert!(!bodies.contains(&&json!("float")));
+    assert!(!bodies.contains(&&json!("deep")));
+}
+
+/// No column can hold a null character: what is named with one is dropped, and what merely says one is kept.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn null_characters_do_not_stop_a_server(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let bob = &scene.joined.user_id;
+    let member = json!({ "membership": "join", "displayname": "\u{0}", "avatar_url": "\u{0}" });
+    let relation = json!({ "m.relates_to": { "rel_type": "\u{0}", "event_id": "$\u{0}" } });
+    let events = [
+        json!({ "type": "a\u{0}b", "content": {}, "depth": 50 }),
+        json!({ "type": "x.y", "state_key": "a\u{0}b", "content": {}, "depth": 50 }),
+        json!({ "type": "m.room.member", "state_key": bob, "content": member, "depth": 50 }),
+        json!({ "type": "m.room.message", "content": relation, "depth": 50 }),
+    ];
+    let events = events.map(|event| scene.peer.event(&scene.joined, event));
+    let (ids, pdus): (Vec<String>, Vec<Value>) = events.into_iter().unzip();
+    let (good_id, good) = scene.peer.message(&scene.joined, "good");
+
+    let pdus = pdus.into_iter().chain([good]).collect();
+    let (status, answer) = scene.send("1", pdus, vec![]).await;
+
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    for id in [&ids[2], &ids[3], &good_id] {
+        assert_eq!(answer["pdus"][id], json!({}), "{answer}");
+    }
+    assert!(answer["pdus"].get(&ids[0]).is_none(), "{answer}");
+    let timeline = scene.timeline().await;
+    let stored = crate::api::chat::ids(&timeline);
+    assert!(stored.contains(&ids[2].as_str()) && stored.contains(&good_id.as_str()));
+    assert!(!stored.contains(&ids[1].as_str()));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_transaction_has_a_short_id(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+
+    let (status, body) = scene.send(&"x".repeat(256), vec![], vec![]).await;
+
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(body["errcode"], "M_INVALID_PARAM");
 }
 
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]

@@ -68,6 +68,11 @@ async fn no_body_breaks_the_server(pool: PgPool) {
         ),
         (
             Method::PUT,
+            &format!("/rooms/{room}/send/m.room.message/2"),
+            json!({ "m.relates_to": { "rel_type": NULL, "event_id": NULL } }),
+        ),
+        (
+            Method::PUT,
             &format!("/rooms/{room}/send/m.room.message/1"),
             json!({ "msgtype": "m.text", "body": NULL }),
         ),

@@ -180,10 +180,14 @@ impl Peer {
 
     /// An event right after the peer's join, of which type, content, depth and perhaps a state key are given.
     pub(crate) fn event(&self, joined: &Joined, mut event: Value) -> (String, Value) {
-        let powers = joined.state.iter();
-        let powers = powers.filter(|event| event["type"] == "m.room.power_levels");
+        let is_member = event["type"] == "m.room.member";
+        let authorises = |other: &&Value| {
+            other["type"] == "m.room.power_levels"
+                || (is_member && other["type"] == "m.room.join_rules")
+        };
+        let state = joined.state.iter().filter(authorises);
         let rules = VERSION.rules().unwrap();
-        let mut auth: Vec<String> = powers
+        let mut auth: Vec<String> = state
             .map(|event| {
                 let event: CanonicalJsonObject = serde_json::from_value(event.clone()).unwrap();
                 format!("${}", reference_hash(&event, &rules).unwrap())

@@ -65,7 +65,7 @@ impl Inbound {
         speaks_for(origin, &content.user_id)?;
         let rooms = &self.0.parts.rooms;
         let room = rooms.find(&content.room_id).await?.ok_or("no such room")?;
-        if !self.may_take_part(&room, origin).await {
+        if !self.may_take_part(&room, origin).await? {
             return Err("the room excludes this server".into());
         }
         let user = self.0.parts.interner.find_user(&content.user_id).await?;
@@ -117,7 +117,7 @@ impl Inbound {
             let Some(room) = self.0.parts.rooms.find(&room_id).await? else {
                 continue;
             };
-            if !self.may_take_part(&room, origin).await {
+            if !self.may_take_part(&room, origin).await? {
                 continue;
             }
             for (user_id, data) in receipts.read {

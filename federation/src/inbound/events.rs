@@ -75,7 +75,7 @@ impl Inbound {
                 Err(error) => tracing::debug!(%origin, %room_id, "no event: {error}"),
             }
         }
-        if !self.may_take_part(&room, origin).await {
+        if !self.may_take_part(&room, origin).await? {
             let refused = "the room's access control list excludes this server";
             return Ok(events
                 .iter()
@@ -84,6 +84,7 @@ impl Inbound {
         }
         let turn = self.turn(&room_id).await;
         let _turn = turn.lock().await;
+        let _permit = self.work_permit().await?;
         self.receive(origin, &room, events, patience).await
     }
 

@@ -171,9 +171,15 @@ impl Keys {
             let Some(server) = named.filter(|server| asked.contains(server)) else {
                 continue;
             };
-            let answer = Answer::read(&raw, &server, now)?;
-            answer::verify(&answer.object, notary, trusted.clone())?;
-            self.take_in(&server, answer, now).await?;
+            let answer = Answer::read(&raw, &server, now).and_then(|answer| {
+                answer::verify(&answer.object, notary, trusted.clone())?;
+                Ok(answer)
+            });
+            match answer {
+                Ok(answer) => self.take_in(&server, answer, now).await?,
+                // The answers about others may be right.
+                Err(error) => tracing::debug!(%notary, %server, "an answer is not taken: {error}"),
+            }
         }
         Ok(())
     }

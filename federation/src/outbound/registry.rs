@@ -57,18 +57,27 @@ impl Registry {
     }
 
     /// Takes up to `limit` short-lived messages.
-    pub(super) fn take(&self, nid: DestinationNid, limit: usize) -> Vec<String> {
+    pub(super) fn take(&self, nid: DestinationNid, limit: usize) -> Ephemera {
         let mut slots = self.lock();
         let Some(slot) = slots.get_mut(&nid) else {
-            return Vec::new();
+            return Ephemera::new();
         };
-        let mut taken = Vec::new();
+        let mut taken = Ephemera::new();
         while taken.len() < limit
-            && let Some((_, edu)) = slot.ephemera.pop_first()
+            && let Some((topic, edu)) = slot.ephemera.pop_first()
         {
-            taken.push(edu);
+            taken.insert(topic, edu);
         }
         taken
+    }
+
+    /// Takes back short-lived messages that were not sent, unless there are newer ones about the same.
+    pub(super) fn give_back(&self, nid: DestinationNid, ephemera: Ephemera) {
+        if let Some(slot) = self.lock().get_mut(&nid) {
+            for (topic, edu) in ephemera {
+                slot.ephemera.entry(topic).or_insert(edu);
+            }
+        }
     }
 
     /// The worker begins to look at what there is to send.
@@ -127,7 +136,8 @@ mod tests {
         registry.add(THERE, topic.clone(), "old");
         registry.add(THERE, topic, "new");
 
-        assert_eq!(registry.take(THERE, 10), ["new"]);
+        let taken: Vec<_> = registry.take(THERE, 10).into_values().collect();
+        assert_eq!(taken, ["new"]);
         assert!(registry.take(THERE, 10).is_empty());
     }
 
@@ -139,7 +149,23 @@ mod tests {
             registry.add(THERE, topic, thread);
         }
 
-        assert_eq!(registry.take(THERE, 10), ["", "main"]);
+        let taken: Vec<_> = registry.take(THERE, 10).into_values().collect();
+        assert_eq!(taken, ["", "main"]);
+    }
+
+    #[test]
+    fn what_is_given_back_is_sent_unless_there_is_a_newer_word() {
+        let registry = Registry::default();
+        let [one, two] = [1, 2].map(|user| Topic::Presence(UserNid(user)));
+        registry.add(THERE, one.clone(), "old");
+        registry.add(THERE, two, "kept");
+        let taken = registry.take(THERE, 10);
+        registry.add(THERE, one, "new");
+
+        registry.give_back(THERE, taken);
+
+        let taken: Vec<_> = registry.take(THERE, 10).into_values().collect();
+        assert_eq!(taken, ["new", "kept"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use hearth_core::{DestinationNid, EventNid, RoomNid};
 use hearth_store::{destination, outbox};
 use ruma::{OwnedServerName, ServerName};
 
-use super::{Outbound, fanout::WAITING, transaction::Transaction};
+use super::{Outbound, fanout::WAITING, registry::Ephemera, transaction::Transaction};
 use crate::client::{Bounds, RequestError};
 
 /// How many events, and short-lived messages, a transaction has at the most.
@@ -18,6 +18,9 @@ const MOST_ROOMS: i64 = 50;
 
 /// How many of these are messages to devices, so that others have a chance.
 const MOST_MESSAGES: i64 = 50;
+
+/// After how many bytes of such messages no more are sent at once.
+const MOST_BYTES: i64 = 1024 * 1024;
 
 /// When a server that failed is tried again: twice as late each time.
 const SHORTEST_DELAY: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ enum End {
     Done,
     /// The server does not take it now.
     Failed,
+    /// Another process sends to other servers now.
+    NotOurs,
 }
 
 /// What goes into one transaction.
@@ -40,7 +45,38 @@ struct Load {
     rooms: Vec<RoomNid>,
     events: Vec<EventNid>,
     messages: Vec<i64>,
+    ephemera: Ephemera,
     transaction: Transaction,
+}
+
+/// How much goes into one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    events: usize,
+    messages: i64,
+    edus: usize,
+}
+
+impl Size {
+    const LARGEST: Self = Self {
+        events: MOST_EVENTS,
+        messages: MOST_MESSAGES,
+        edus: MOST_EDUS,
+    };
+    const SMALLEST: Self = Self {
+        events: 1,
+        messages: 1,
+        edus: 1,
+    };
+
+    /// For a server that takes less than what it should.
+    fn halved(self) -> Self {
+        Self {
+            events: (self.events / 2).max(1),
+            messages: (self.messages / 2).max(1),
+            edus: (self.edus / 2).max(1),
+        }
+    }
 }
 
 impl Outbound {
@@ -59,7 +95,7 @@ impl Outbound {
                         return;
                     }
                 }
-                Ok(End::Failed) => break,
+                Ok(End::Failed | End::NotOurs) => break,
                 Err(error) => {
                     tracing::warn!(
                         %server,
@@ -97,13 +133,22 @@ impl Outbound {
         };
         let _turn = turn.expect("never closed");
         let mut failures = failures;
+        let mut size = Size::LARGEST;
         while self.0.lead.is_ours() {
-            let load = self.load(nid, server).await?;
+            let load = self.load(nid, server, size).await?;
             if load.transaction.is_empty() {
-                break;
+                return Ok(End::Done);
             }
             match self.deliver(server, &load.transaction).await {
                 Ok(()) => {}
+                Err(error) if is_too_large(&error) && size != Size::SMALLEST => {
+                    size = size.halved();
+                    self.give_back(nid, load);
+                    continue;
+                }
+                Err(error) if is_final(&error) => {
+                    tracing::warn!(%server, "a transaction was refused: {error}");
+                }
                 Err(error) => {
                     self.fail(nid, failures, server, &error).await?;
                     return Ok(End::Failed);
@@ -112,20 +157,30 @@ impl Outbound {
             self.strike_out((nid, server), &load, failures).await?;
             failures = 0;
         }
-        Ok(End::Done)
+        Ok(End::NotOurs)
+    }
+
+    /// What is short-lived waits for the next transaction.
+    fn give_back(&self, nid: DestinationNid, load: Load) {
+        self.0.registry.give_back(nid, load.ephemera);
     }
 
     /// Puts together what is sent next: events first, then messages to devices, then what is short-lived.
-    async fn load(&self, nid: DestinationNid, server: &ServerName) -> sqlx::Result<Load> {
+    async fn load(
+        &self,
+        nid: DestinationNid,
+        server: &ServerName,
+        size: Size,
+    ) -> sqlx::Result<Load> {
         let reading = self.database_turn(server).await;
         let mut conn = self.0.parts.pool.acquire().await?;
         let waiting = outbox::list(&mut conn, nid, MOST_ROOMS).await?;
-        let messages = outbox::list_messages(&mut conn, nid, MOST_MESSAGES).await?;
+        let messages = outbox::list_messages(&mut conn, nid, size.messages, MOST_BYTES).await?;
         drop(conn);
         drop(reading);
         let mut load = Load::default();
         for room in waiting {
-            let space = MOST_EVENTS - load.events.len();
+            let space = size.events - load.events.len();
             if space == 0 {
                 break;
             }
@@ -141,15 +196,15 @@ impl Outbound {
             load.transaction
                 .add_message(&message.edu, message.created_ts);
         }
-        let space = MOST_EDUS - load.messages.len();
-        for edu in self.0.registry.take(nid, space) {
-            load.transaction.add_edu(&edu);
+        let space = size.edus.saturating_sub(load.messages.len());
+        load.ephemera = self.0.registry.take(nid, space);
+        for edu in load.ephemera.values() {
+            load.transaction.add_edu(edu);
         }
         Ok(load)
     }
 
-    /// Sends a transaction. One that the server understood and does not like is as good as sent: it would not like it the
-    /// next time either.
+    /// Sends a transaction.
     async fn deliver(
         &self,
         server: &ServerName,
@@ -169,10 +224,6 @@ impl Outbound {
                         tracing::debug!(%server, %event_id, "an event was not taken: {error}");
                     }
                 }
-                Ok(())
-            }
-            Err(error) if is_final(&error) => {
-                tracing::warn!(%server, "a transaction was refused: {error}");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -222,7 +273,12 @@ impl Outbound {
     }
 }
 
-/// Whether the server will say the same next time.
+/// Whether the server wants less at once.
+fn is_too_large(error: &RequestError) -> bool {
+    matches!(error, RequestError::Refused { status, .. } if status.as_u16() == 413)
+}
+
+/// Whether the server will say the same next time: what it does not like is as good as sent.
 fn is_final(error: &RequestError) -> bool {
     match error {
         RequestError::Refused { status, .. } => {
@@ -273,5 +329,15 @@ mod tests {
         assert!(!is_final(&refused(429)));
         assert!(!is_final(&refused(502)));
         assert!(!is_final(&RequestError::TooLong));
+    }
+
+    #[test]
+    fn a_server_that_takes_little_is_sent_less_and_less() {
+        let mut size = Size::LARGEST;
+        for _ in 0..7 {
+            size = size.halved();
+        }
+
+        assert_eq!(size, Size::SMALLEST);
     }
 }
