@@ -127,8 +127,11 @@ impl<'a> Rows<'a> {
         }
         for row in &write.memberships {
             let position = self.entry(Kind::Membership, Some(row.room), Some(row.user), row.event);
-            self.memberships
-                .insert((row.user, row.room), (row, position));
+            let key = (row.user, row.room);
+            let newer = self.memberships.get(&key);
+            if !newer.is_some_and(|(newer, _)| row.is_overtaken_by(newer)) {
+                self.memberships.insert(key, (row, position));
+            }
         }
         for user in &write.pushers {
             self.entry(Kind::Pusher, None, Some(*user), None);

@@ -200,7 +200,25 @@ impl Rooms {
         };
         let event = self.events().get(*nid).await?;
         self.current(room).await?;
-        let seen = event.room == room.nid && self.may_see(room, &receiver.user_id, &event).await?;
+        let seen = event.room == room.nid
+            && self.may_see(room, &receiver.user_id, &event).await?
+            && !self.has_forgotten(room, receiver).await?;
         Ok(seen.then_some(event))
+    }
+
+    /// Whether the receiver forgot the room, and it is not open to everybody.
+    async fn has_forgotten(&self, room: &Room, receiver: &Receiver) -> sqlx::Result<bool> {
+        let Some(current) = self.current(room).await? else {
+            return Ok(false);
+        };
+        let state = current.snapshot;
+        if self.membership(&state, &receiver.user_id).await? == Join
+            || self.history_visibility(&state).await? == HistoryVisibility::WorldReadable
+        {
+            return Ok(false);
+        }
+        let mut conn = self.pool().acquire().await?;
+        let row = membership::find(&mut conn, receiver.user, room.nid).await?;
+        Ok(row.is_some_and(|row| row.forgotten))
     }
 }

@@ -271,8 +271,11 @@ impl Rooms {
             return Ok(room);
         }
         let mut conn = self.pool().acquire().await?;
-        room_table::update_version(&mut conn, room.nid, version.as_str()).await?;
+        let updated = room_table::update_version(&mut conn, room.nid, version.as_str()).await?;
         drop(conn);
+        if !updated {
+            return Err(SendError::BadEvent("the room has another version".into()));
+        }
         self.forget_room(&room).await;
         let room = self.find(room_id).await?.ok_or(SendError::UnknownRoom)?;
         if room.version == *version {

@@ -110,8 +110,16 @@ impl Rooms {
     ///
     /// See [`CreateError`].
     pub async fn create(&self, creation: &Creation) -> Result<OwnedRoomId, CreateError> {
-        let rules = version::supported(&creation.version).ok_or(CreateError::UnsupportedVersion)?;
         Creation::check_size(creation.invite.len(), creation.initial_state.len())?;
+        self.create_whole(creation).await
+    }
+
+    /// Makes a room, however much state it starts with: a room that replaces another one takes all its bans along.
+    pub(crate) async fn create_whole(
+        &self,
+        creation: &Creation,
+    ) -> Result<OwnedRoomId, CreateError> {
+        let rules = version::supported(&creation.version).ok_or(CreateError::UnsupportedVersion)?;
         let ours = &self.identity().server_name;
         let invited = creation.invite.iter().map(|member| &*member.user_id);
         let invited: Vec<&UserId> = invited.filter(|user| user.server_name() == ours).collect();

@@ -248,7 +248,11 @@ impl Rooms {
         if !lacked.is_empty() {
             let fetching = self.fetch_ancestors(room, origin, &event);
             let ancestors = budget.in_time(Box::pin(fetching)).await?;
-            arrivals.extend(ancestors.into_iter().map(|event| Arrival {
+            // The room that we are in has its create event, and that is stored.
+            let ancestors = ancestors
+                .into_iter()
+                .filter(|event| event.pdu.kind != TimelineEventType::RoomCreate);
+            arrivals.extend(ancestors.map(|event| Arrival {
                 event,
                 way: Way::Fetched,
             }));

@@ -23,8 +23,8 @@ pub const LEVELS: u32 = 3;
 /// How many looks at the database one request takes before it says where to go on.
 const LOOKS: usize = 6;
 
-/// How many events around a time are looked at to find one that is visible.
-const CLOSE: i64 = 200;
+/// How many events around a time are looked at to find one that is visible: further ones when there is none.
+const CLOSE: [i64; 3] = [200, 1_000, 5_000];
 
 /// Children of an event that somebody wants.
 #[derive(Clone, Debug)]
@@ -193,16 +193,27 @@ impl Rooms {
             Direction::Backward => Towards::Earlier,
             Direction::Forward => Towards::Later,
         };
-        let mut conn = self.pool().acquire().await?;
-        let nids =
-            timeline::list_by_time(&mut conn, room.nid, ts.get().into(), towards, CLOSE).await?;
-        drop(conn);
-        let events = self.events().map(nids.iter().copied()).await?;
-        let events = nids.iter().filter_map(|nid| events.get(nid).cloned());
-        let seen = self
-            .visible(room, &receiver.user_id, events.collect())
-            .await?;
-        Ok(seen.into_iter().next())
+        let mut looked_at = 0;
+        for close in CLOSE {
+            let mut conn = self.pool().acquire().await?;
+            let nids = timeline::list_by_time(&mut conn, room.nid, ts.get().into(), towards, close)
+                .await?;
+            drop(conn);
+            let further = nids.get(looked_at..).unwrap_or_default();
+            if further.is_empty() {
+                break;
+            }
+            let events = self.events().map(further.iter().copied()).await?;
+            let events = further.iter().filter_map(|nid| events.get(nid).cloned());
+            let seen = self
+                .visible(room, &receiver.user_id, events.collect())
+                .await?;
+            if let Some(event) = seen.into_iter().next() {
+                return Ok(Some(event));
+            }
+            looked_at = nids.len();
+        }
+        Ok(None)
     }
 
     /// The numbers of the users whom the receiver ignores.

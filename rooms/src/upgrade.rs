@@ -82,7 +82,7 @@ impl Rooms {
             return Err(UpgradeError::Forbidden);
         }
         let creation = self.successor(old, snapshot, upgrade, &rules).await?;
-        let new_id = self.create(&creation).await?;
+        let new_id = self.create_whole(&creation).await?;
         let new = self.find(&new_id).await?.ok_or(SendError::UnknownRoom)?;
         let content = object([
             ("body", "This room has been replaced".into()),
@@ -250,6 +250,11 @@ fn moved_state(
         if !content.is_empty() {
             moved.push(Draft::state(kind, "", content));
         }
+    }
+    // Without a word on guests they are kept out.
+    if find(events, &StateEventType::RoomGuestAccess).is_none() {
+        let content = object([("guest_access", "forbidden".into())]);
+        moved.push(Draft::state("m.room.guest_access", "", content));
     }
     for event in events {
         let key = event.pdu.state_key.as_deref().unwrap_or_default();

@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 
 use crate::write::MembershipRow;
 
-/// Writes memberships; one row a user and room at the most.
+/// Writes memberships; one row a user and room at the most. What is stored stays when it has overtaken a row that comes
+/// without an event ([`MembershipRow::is_overtaken_by`]).
 pub async fn upsert(
     conn: &mut PgConnection,
     rows: &[(&MembershipRow, Position)],
@@ -43,7 +44,11 @@ pub async fn upsert(
          ON CONFLICT (user_nid, room_nid) DO UPDATE SET
              membership = excluded.membership, event_nid = excluded.event_nid, sender_nid = excluded.sender_nid,
              position = excluded.position, stripped = excluded.stripped, forgotten = excluded.forgotten,
-             display_name = excluded.display_name, avatar_url = excluded.avatar_url",
+             display_name = excluded.display_name, avatar_url = excluded.avatar_url
+         WHERE CASE WHEN excluded.forgotten
+                    THEN membership.event_nid IS NOT DISTINCT FROM excluded.event_nid
+                         AND membership.membership = excluded.membership
+                    ELSE excluded.event_nid IS NOT NULL OR membership.membership <> 'join' END",
         &users,
         &rooms,
         &memberships as &[&str],

@@ -124,20 +124,20 @@ pub async fn insert(
     .await
 }
 
-/// Puts the version right of a room of which nothing is known yet but what an invite told.
+/// Puts the version right of a room of which nothing is known yet but what an invite told; says whether it is one.
 pub async fn update_version(
     conn: &mut PgConnection,
     nid: RoomNid,
     version: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
+) -> sqlx::Result<bool> {
+    let updated = sqlx::query!(
         "UPDATE room SET version = $2 WHERE nid = $1 AND snapshot_nid IS NULL",
         nid.0,
         version,
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(updated.rows_affected() > 0)
 }
 
 /// What a batch has to know of a room before it decides, and writes back after.

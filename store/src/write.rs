@@ -185,6 +185,19 @@ pub struct MembershipRow {
     pub words: Vec<String>,
 }
 
+impl MembershipRow {
+    /// Whether this row, which comes without an event of its own, was decided on before `newer` was there: nobody forgets
+    /// a room that he has come back to, and no word of another server takes a user out of a room that he is in.
+    #[must_use]
+    pub fn is_overtaken_by(&self, newer: &Self) -> bool {
+        if self.forgotten {
+            newer.event != self.event || newer.membership != self.membership
+        } else {
+            self.event.is_none() && newer.membership == "join"
+        }
+    }
+}
+
 /// A row of `sent_event`.
 #[derive(Clone, Debug)]
 pub struct TransactionRow {

@@ -1,5 +1,9 @@
 //! `/join`, `/rooms/{roomId}/join`, `leave`, `forget`, `invite`, `kick`, `ban`, `unban`, `/knock`
 
+use hearth_store::{
+    membership as membership_table,
+    write::{MembershipRow, Write},
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -255,4 +259,68 @@ async fn rooms_that_nobody_knows_are_not_found(pool: PgPool) {
         (status, &body["errcode"]),
         (StatusCode::NOT_FOUND, &json!("M_NOT_FOUND"))
     );
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_forgotten_room_shows_no_event_any_more(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    let said = server.say(&alice, &room, "tea").await;
+    server.leave(&bob, &room).await;
+    let paths = ["event", "context"].map(|what| format!("/rooms/{room}/{what}/{said}"));
+    for path in &paths {
+        assert_eq!(server.get(&bob, path).await.0, OK, "{path}");
+    }
+
+    assert_eq!(act(&server, &bob, &room, "forget", json!({})).await.0, OK);
+
+    for path in &paths {
+        let (status, body) = server.get(&bob, path).await;
+        assert_ne!(status, OK, "{path}: {body}");
+    }
+    let (status, _) = server.get(&alice, &paths[0]).await;
+    assert_eq!(status, OK);
+}
+
+/// What was decided on before a user came back does not take him out again.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn who_came_back_meanwhile_stays(pool: PgPool) {
+    let server = TestServer::new(pool.clone()).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    server.leave(&bob, &room).await;
+    let mut conn = pool.acquire().await.unwrap();
+    let user_id = ruma::OwnedUserId::try_from(bob.id.as_str()).unwrap();
+    let user = server.state.interner.user(&user_id).await.unwrap();
+    let rows = membership_table::list_of_user(&mut conn, user)
+        .await
+        .unwrap();
+    let left = rows.into_iter().next().unwrap();
+    server.join(&bob, &room).await;
+
+    for (event, forgotten) in [(left.event, true), (None, false)] {
+        let row = MembershipRow {
+            user,
+            room: left.room,
+            membership: left.membership.clone(),
+            event,
+            sender: user,
+            stripped: None,
+            forgotten,
+            display_name: None,
+            avatar_url: None,
+            words: Vec::new(),
+        };
+        let write = Write {
+            memberships: vec![row],
+            ..Write::default()
+        };
+        server.state.journal.submit(write).await.unwrap();
+    }
+
+    let (_, synced) = server.get(&bob, "/sync").await;
+    assert!(synced["rooms"]["join"][&room].is_object(), "{synced}");
 }

@@ -315,3 +315,23 @@ async fn members_do_not_say_who_let_them_in(pool: PgPool) {
     let (_, content) = server.get(&alice, &path).await;
     assert_eq!(content, json!({ "membership": "join" }));
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_time_is_found_behind_much_that_cannot_be_seen(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.create_public_room(&alice).await;
+    let joined = json!({ "history_visibility": "joined" });
+    server
+        .set_state(&alice, &room, "m.room.history_visibility", joined)
+        .await;
+    for number in 0..220 {
+        server.say(&alice, &room, &number.to_string()).await;
+    }
+    server.join(&bob, &room).await;
+
+    let path = format!("/_matrix/client/v1/rooms/{room}/timestamp_to_event?dir=f&ts=0");
+    let (status, body) = server.get(&bob, &path).await;
+
+    assert_eq!(status, StatusCode::OK, "{body}");
+}

@@ -173,3 +173,37 @@ async fn tags_direct_chats_and_push_rules_go_along(pool: PgPool) {
         assert_eq!(rule["actions"], json!([]));
     }
 }
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn guests_are_kept_out_as_before(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let old = server.create_public_room(&alice).await;
+    let guests = "m.room.guest_access";
+    let (status, _) = server.state_of(&alice, &old, guests, "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+
+    let new = upgrade(&server, &alice, &old, json!({ "new_version": "12" })).await;
+
+    let (_, content) = server.state_of(&alice, &new, guests, "").await;
+    assert_eq!(content, json!({ "guest_access": "forbidden" }));
+}
+
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn a_large_space_takes_all_its_rooms_along(pool: PgPool) {
+    let server = TestServer::new(pool).await;
+    let alice = server.register("alice").await;
+    let old = server.create_public_room(&alice).await;
+    for child in 0..510 {
+        let path = format!("/rooms/{old}/state/m.space.child/!{child}:example.org");
+        let body = json!({ "via": ["example.org"] });
+        assert_eq!(server.put(&alice, &path, body).await.0, StatusCode::OK);
+    }
+
+    let new = upgrade(&server, &alice, &old, json!({ "new_version": "12" })).await;
+
+    let (_, state) = server.get(&alice, &format!("/rooms/{new}/state")).await;
+    let events = state.as_array().unwrap().iter();
+    let children = events.filter(|event| event["type"] == "m.space.child");
+    assert_eq!(children.count(), 510);
+}

@@ -28,6 +28,9 @@ const TYPING: Duration = Duration::from_secs(45);
 const MOST_USERS: usize = 500;
 const MOST_RECEIPTS: usize = 500;
 
+/// How many rooms one message tells receipts of; more are left out.
+const MOST_ROOMS: usize = 1_000;
+
 /// Why a message has no effect.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -113,7 +116,7 @@ impl Inbound {
         content: ReceiptContent,
     ) -> Result<(), Failure> {
         let mut read = Vec::new();
-        for (room_id, receipts) in content.receipts {
+        for (room_id, receipts) in content.receipts.into_iter().take(MOST_ROOMS) {
             let Some(room) = self.0.parts.rooms.find(&room_id).await? else {
                 continue;
             };
