@@ -198,7 +198,10 @@ impl Rooms {
         let Some(nid): Option<&EventNid> = nids.get(id) else {
             return Ok(None);
         };
-        let event = self.events().get(*nid).await?;
+        // Another process may have given it its place.
+        let Some(event) = self.events().placed(vec![*nid]).await?.remove(nid) else {
+            return Ok(None);
+        };
         self.current(room).await?;
         let seen = event.room == room.nid
             && self.may_see(room, &receiver.user_id, &event).await?

@@ -48,6 +48,8 @@ pub(crate) struct Base {
     references: Vec<CanonicalJsonValue>,
     /// The state before it.
     pub(crate) before: Arc<Snapshot>,
+    /// Whether there are branches that it does not merge.
+    is_partial: bool,
 }
 
 impl Base {
@@ -57,6 +59,7 @@ impl Base {
             previous: Vec::new(),
             references: Vec::new(),
             before: Arc::new(Snapshot::empty()),
+            is_partial: false,
         }
     }
 }
@@ -87,9 +90,14 @@ impl Changes<'_> {
         let base = self.base().await?;
         let redacts = self.redaction_target(sender, &draft, &base.before).await?;
         let content = RawValue::from_string(serde_json::to_string(&draft.content)?)?;
-        let auth = self.auth_state(sender, &draft, &content, &base).await?;
+        let auth = self.auth_state(sender, &draft, &content, &base.before);
+        let auth = auth.await?;
+        let now = self.auth_state_now(sender, &draft, &content, &base).await?;
         let (pdu, auth_nids) = self.build(sender, draft, &auth, &base)?;
         self.authorise(&pdu, &auth)?;
+        if let Some(now) = now {
+            self.allow(&pdu, &now)?;
+        }
         let nid = self.rooms.blocks().event().await?;
         let refs = References {
             state_key,
@@ -112,15 +120,21 @@ impl Changes<'_> {
     ) -> Result<Pdu, SendError> {
         let base = self.base().await?;
         let content = RawValue::from_string(serde_json::to_string(&draft.content)?)?;
-        let auth = self.auth_state(sender, &draft, &content, &base).await?;
+        let auth = self.auth_state(sender, &draft, &content, &base.before);
+        let auth = auth.await?;
+        let now = self.auth_state_now(sender, &draft, &content, &base).await?;
         let (pdu, _) = self.build(sender, draft, &auth, &base)?;
         self.authorise(&pdu, &auth)?;
+        if let Some(now) = now {
+            self.allow(&pdu, &now)?;
+        }
         Ok(pdu)
     }
 
     /// What the next event is built on: it merges the newest extremities.
     pub(crate) async fn base(&mut self) -> Result<Base, SendError> {
         let mut previous = self.head.extremities.clone();
+        let is_partial = previous.len() > MERGED;
         let before = if previous.len() <= 1 {
             Arc::clone(&self.head.snapshot)
         } else {
@@ -135,7 +149,24 @@ impl Changes<'_> {
             previous,
             references,
             before,
+            is_partial,
         })
+    }
+
+    /// The current state's part that authorises the event, when it says more than the state that the event is built on:
+    /// nobody speaks any more whom a branch bans that is not merged.
+    async fn auth_state_now(
+        &self,
+        sender: &UserId,
+        draft: &Draft,
+        content: &RawValue,
+        base: &Base,
+    ) -> Result<Option<AuthState>, SendError> {
+        if !base.is_partial {
+            return Ok(None);
+        }
+        let now = self.auth_state(sender, draft, content, &self.head.snapshot);
+        now.await.map(Some)
     }
 
     /// How an event refers to those before it. The events themselves are needed only where hashes stand beside their ids.
@@ -179,7 +210,7 @@ impl Changes<'_> {
         sender: &UserId,
         draft: &Draft,
         content: &RawValue,
-        base: &Base,
+        before: &Snapshot,
     ) -> Result<AuthState, SendError> {
         let rules = &self.room.rules.authorization;
         let mut types = auth_types_for_event(
@@ -197,7 +228,7 @@ impl Changes<'_> {
         {
             types.push((StateEventType::RoomCreate, String::new()));
         }
-        Ok(self.rooms.state_subset(&base.before, types).await?)
+        Ok(self.rooms.state_subset(before, types).await?)
     }
 
     /// Refers, hashes and signs.
@@ -269,6 +300,12 @@ impl Changes<'_> {
             event.map(AsRef::as_ref)
         };
         check_state_independent_auth_rules(rules, pdu, by_id).map_err(SendError::Forbidden)?;
+        self.allow(pdu, auth)
+    }
+
+    /// Checks the event against a state.
+    fn allow(&self, pdu: &Pdu, auth: &AuthState) -> Result<(), SendError> {
+        let rules = &self.room.rules.authorization;
         let by_key = |kind: &StateEventType, key: &str| {
             let event = auth.get(&(kind.clone(), key.to_owned()));
             event.map(AsRef::as_ref)

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use hearth_core::{EventNid, Pdu, RoomNid, SnapshotNid, StateKeyNid, UserNid, pdu::PduError};
@@ -186,6 +189,8 @@ pub struct Events {
     pool: PgPool,
     cache: Cache<EventNid, Arc<RoomEvent>>,
     ids: Cache<OwnedEventId, EventNid>,
+    /// Counts what was forgotten: what was read before that is not kept.
+    forgotten: Arc<AtomicU64>,
 }
 
 impl Events {
@@ -202,6 +207,7 @@ impl Events {
             pool,
             cache,
             ids: Cache::new(CACHED_IDS),
+            forgotten: Arc::default(),
         }
     }
 
@@ -300,16 +306,19 @@ impl Events {
 
     /// Forgets an event because it did not commit, or because it was redacted.
     pub(crate) async fn forget(&self, nid: EventNid) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.cache.invalidate(&nid).await;
     }
 
     /// Forgets everything: the numbers may mean something else now.
     pub(crate) fn forget_all(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.cache.invalidate_all();
         self.ids.invalidate_all();
     }
 
     async fn load(&self, nids: Vec<EventNid>) -> sqlx::Result<HashMap<EventNid, Arc<RoomEvent>>> {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
         let mut conn = self.pool.acquire().await?;
         let rows = event::list(&mut conn, &nids).await?;
         let redactions: HashSet<EventNid> = rows.iter().filter_map(|row| row.redacted_by).collect();
@@ -332,6 +341,12 @@ impl Events {
             let event = Arc::new(read(row, redaction)?);
             self.cache.insert(event.nid, Arc::clone(&event)).await;
             found.insert(event.nid, event);
+        }
+        if self.forgotten.load(Ordering::Acquire) != forgotten {
+            // One of them may have been redacted since it was read.
+            for nid in found.keys() {
+                self.cache.invalidate(nid).await;
+            }
         }
         Ok(found)
     }

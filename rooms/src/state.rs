@@ -169,16 +169,17 @@ impl Rooms {
         state: &StateMap,
         keys: Vec<(StateEventType, String)>,
     ) -> sqlx::Result<HashMap<(StateEventType, String), Arc<RoomEvent>>> {
-        let mut wanted = Vec::new();
-        for (kind, key) in keys {
-            let found = self
-                .interner()
-                .find_state_key(&kind.to_string(), &key)
-                .await?;
-            if let Some(nid) = found.and_then(|found| state.get(&found).copied()) {
-                wanted.push(((kind, key), nid));
-            }
-        }
+        let kinds: Vec<String> = keys.iter().map(|(kind, _)| kind.to_string()).collect();
+        let pairs = kinds.iter().zip(&keys);
+        let pairs: Vec<_> = pairs
+            .map(|(kind, (_, key))| (kind.as_str(), key.as_str()))
+            .collect();
+        let found = self.interner().find_state_keys(&pairs).await?;
+        let wanted: Vec<_> = keys
+            .into_iter()
+            .zip(found)
+            .filter_map(|(key, found)| Some((key, state.get(&found?).copied()?)))
+            .collect();
         let events = self
             .events()
             .map(wanted.iter().map(|(_, nid)| *nid))

@@ -30,6 +30,7 @@ impl Outbound {
             let change = tokio::select! {
                 () = stop.cancelled() => return,
                 _ = repeats.tick() => {
+                    self.look_again(&mut told).await;
                     self.repeat(&told).await;
                     continue;
                 }
@@ -38,8 +39,11 @@ impl Outbound {
             let outcome = match change {
                 Ok(Change::Typing(room)) => self.compare(room, &mut told).await,
                 Ok(Change::Presence(user)) => self.tell_presence(user).await,
-                // What was missed is short-lived.
-                Err(RecvError::Lagged(_)) => Ok(()),
+                // Who began to type meanwhile is told of with the next change; who ended is looked for.
+                Err(RecvError::Lagged(_)) => {
+                    self.look_again(&mut told).await;
+                    Ok(())
+                }
                 Err(RecvError::Closed) => return,
             };
             if let Err(error) = outcome {
@@ -72,6 +76,16 @@ impl Outbound {
             told.insert(room, now);
         }
         Ok(())
+    }
+
+    /// Looks at all rooms of which something was told: a change may have been missed.
+    async fn look_again(&self, told: &mut Told) {
+        let rooms: Vec<RoomNid> = told.keys().copied().collect();
+        for room in rooms {
+            if let Err(error) = self.compare(room, told).await {
+                tracing::debug!("what users do could not be told: {error}");
+            }
+        }
     }
 
     async fn repeat(&self, told: &Told) {
