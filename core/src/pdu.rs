@@ -143,6 +143,12 @@ impl Pdu {
             }
             None | Some(_) => None,
         };
+        if redacts
+            .as_ref()
+            .is_some_and(|id| id.as_str().contains('\0'))
+        {
+            return Err(PduError::Null("target"));
+        }
         let room_id = match fields.room_id {
             Some(id) => id,
             None if rules.authorization.room_create_event_id_as_room_id => {

@@ -8,8 +8,8 @@ use hearth_store::{
     missing_previous, pending_redaction, receipt, relation, room, sent_event, snapshot, to_device,
     user_word,
     write::{
-        AccountDataRow, EventRow, Gap, MembershipRow, Placement, ReceiptRow, Redacts, RoomWrite,
-        SnapshotRow, Source, ToDeviceRow, Write,
+        AccountDataRow, EventRow, Gap, Placement, ReceiptRow, Redacts, RoomWrite, SnapshotRow,
+        Source, ToDeviceRow, Write,
     },
 };
 use sqlx::PgConnection;
@@ -81,7 +81,7 @@ pub(crate) struct Rows<'a> {
     snapshots: Vec<&'a SnapshotRow>,
     states: (Vec<RoomNid>, Vec<Position>, Vec<SnapshotNid>),
     transactions: Vec<sent_event::Row<'a>>,
-    memberships: HashMap<(UserNid, RoomNid), (&'a MembershipRow, Position)>,
+    memberships: HashMap<(UserNid, RoomNid), membership::Placed<'a>>,
     receipts: HashMap<(RoomNid, UserNid, &'a str, &'a str), (&'a ReceiptRow, Position)>,
     account_data: HashMap<(UserNid, RoomNid, &'a str), (&'a AccountDataRow, Position)>,
     to_device: Vec<(&'a ToDeviceRow, Position)>,
@@ -129,8 +129,13 @@ impl<'a> Rows<'a> {
             let position = self.entry(Kind::Membership, Some(row.room), Some(row.user), row.event);
             let key = (row.user, row.room);
             let newer = self.memberships.get(&key);
-            if !newer.is_some_and(|(newer, _)| row.is_overtaken_by(newer)) {
-                self.memberships.insert(key, (row, position));
+            if !newer.is_some_and(|newer| row.is_overtaken_by(newer.row)) {
+                let placed = membership::Placed {
+                    row,
+                    position,
+                    alone: true,
+                };
+                self.memberships.insert(key, placed);
             }
         }
         for user in &write.pushers {
@@ -182,8 +187,12 @@ impl<'a> Rows<'a> {
         for row in &room.memberships {
             let place = row.event.and_then(|nid| places.get(&nid).copied());
             let position = place.unwrap_or(Position(self.last));
-            self.memberships
-                .insert((row.user, row.room), (row, position));
+            let placed = membership::Placed {
+                row,
+                position,
+                alone: false,
+            };
+            self.memberships.insert((row.user, row.room), placed);
         }
     }
 
@@ -292,9 +301,10 @@ impl<'a> Rows<'a> {
         if !self.memberships.is_empty() {
             let rows: Vec<_> = self.memberships.values().copied().collect();
             membership::upsert(conn, &rows).await?;
-            let words = rows
-                .iter()
-                .flat_map(|(row, _)| row.words.iter().map(|word| (row.user, word.as_str())));
+            let words = rows.iter().flat_map(|placed| {
+                let words = placed.row.words.iter();
+                words.map(|word| (placed.row.user, word.as_str()))
+            });
             let (users, words): (Vec<UserNid>, Vec<&str>) = words.unzip();
             if !words.is_empty() {
                 user_word::insert(conn, &users, &words).await?;

@@ -5,12 +5,25 @@ use sqlx::PgConnection;
 
 use crate::write::MembershipRow;
 
-/// Writes memberships; one row a user and room at the most. What is stored stays when it has overtaken a row that comes
-/// without an event ([`MembershipRow::is_overtaken_by`]).
-pub async fn upsert(
-    conn: &mut PgConnection,
-    rows: &[(&MembershipRow, Position)],
-) -> sqlx::Result<()> {
+/// A row with its place in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// The row.
+    pub row: &'a MembershipRow,
+    /// When it changed.
+    pub position: Position,
+    /// Whether it comes by itself, and not with the state of its room.
+    pub alone: bool,
+}
+
+/// Writes memberships; one row a user and room at the most. What is stored stays when it has overtaken a row that comes by
+/// itself ([`MembershipRow::is_overtaken_by`]): nobody else writes to this table meanwhile.
+pub async fn upsert(conn: &mut PgConnection, placed: &[Placed<'_>]) -> sqlx::Result<()> {
+    let rows: Vec<(&MembershipRow, Position)> = placed
+        .iter()
+        .map(|placed| (placed.row, placed.position))
+        .collect();
+    let alone: Vec<bool> = placed.iter().map(|placed| placed.alone).collect();
     let users: Vec<i64> = rows.iter().map(|(row, _)| row.user.0).collect();
     let rooms: Vec<i64> = rows.iter().map(|(row, _)| row.room.0).collect();
     let memberships: Vec<&str> = rows
@@ -39,16 +52,21 @@ pub async fn upsert(
     sqlx::query!(
         "INSERT INTO membership (user_nid, room_nid, membership, event_nid, sender_nid, position, stripped, forgotten,
                                  display_name, avatar_url)
-         SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
-                              $7::text[], $8::boolean[], $9::text[], $10::text[])
+         SELECT w.user_nid, w.room_nid, w.membership, w.event_nid, w.sender_nid, w.position, w.stripped, w.forgotten,
+                w.display_name, w.avatar_url
+         FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
+                     $7::text[], $8::boolean[], $9::text[], $10::text[], $11::boolean[])
+              AS w (user_nid, room_nid, membership, event_nid, sender_nid, position, stripped, forgotten,
+                    display_name, avatar_url, alone)
+         LEFT JOIN membership old USING (user_nid, room_nid)
+         WHERE NOT w.alone OR old.user_nid IS NULL
+            OR CASE WHEN w.forgotten
+                    THEN old.event_nid IS NOT DISTINCT FROM w.event_nid AND old.membership = w.membership
+                    ELSE w.event_nid IS NOT NULL OR old.membership <> 'join' END
          ON CONFLICT (user_nid, room_nid) DO UPDATE SET
              membership = excluded.membership, event_nid = excluded.event_nid, sender_nid = excluded.sender_nid,
              position = excluded.position, stripped = excluded.stripped, forgotten = excluded.forgotten,
-             display_name = excluded.display_name, avatar_url = excluded.avatar_url
-         WHERE CASE WHEN excluded.forgotten
-                    THEN membership.event_nid IS NOT DISTINCT FROM excluded.event_nid
-                         AND membership.membership = excluded.membership
-                    ELSE excluded.event_nid IS NOT NULL OR membership.membership <> 'join' END",
+             display_name = excluded.display_name, avatar_url = excluded.avatar_url",
         &users,
         &rooms,
         &memberships as &[&str],
@@ -59,6 +77,7 @@ pub async fn upsert(
         &forgotten,
         &names as &[Option<&str>],
         &avatars as &[Option<&str>],
+        &alone,
     )
     .execute(conn)
     .await?;

@@ -324,3 +324,49 @@ async fn who_came_back_meanwhile_stays(pool: PgPool) {
     let (_, synced) = server.get(&bob, "/sync").await;
     assert!(synced["rooms"]["join"][&room].is_object(), "{synced}");
 }
+
+/// When the state of a room has no member event of a user any more, he is out, whatever was stored.
+#[sqlx::test(migrator = "hearth_store::MIGRATOR")]
+async fn whom_the_state_drops_is_out(pool: PgPool) {
+    let server = TestServer::new(pool.clone()).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = server.create_public_room(&alice).await;
+    server.join(&bob, &room).await;
+    let mut conn = pool.acquire().await.unwrap();
+    let user_id = ruma::OwnedUserId::try_from(bob.id.as_str()).unwrap();
+    let user = server.state.interner.user(&user_id).await.unwrap();
+    let joined = async |conn: &mut sqlx::PgConnection| {
+        let rows = membership_table::list_of_user(conn, user).await.unwrap();
+        let row = rows.into_iter().next().unwrap();
+        (row.room, row.position, row.membership)
+    };
+    let (room_nid, position, _) = joined(&mut conn).await;
+    let row = MembershipRow {
+        user,
+        room: room_nid,
+        membership: "leave".to_owned(),
+        event: None,
+        sender: user,
+        stripped: None,
+        forgotten: false,
+        display_name: None,
+        avatar_url: None,
+        words: Vec::new(),
+    };
+
+    let mut write = async |alone| {
+        let row = &row;
+        let placed = membership_table::Placed {
+            row,
+            position,
+            alone,
+        };
+        membership_table::upsert(&mut conn, &[placed])
+            .await
+            .unwrap();
+        joined(&mut conn).await.2
+    };
+
+    assert_eq!(write(true).await, "join");
+    assert_eq!(write(false).await, "leave");
+}

@@ -135,7 +135,7 @@ impl Outbound {
         let mut failures = failures;
         let mut size = Size::LARGEST;
         while self.0.lead.is_ours() {
-            let load = self.load(nid, server, size).await?;
+            let mut load = self.load(nid, server, size).await?;
             if load.transaction.is_empty() {
                 return Ok(End::Done);
             }
@@ -148,6 +148,11 @@ impl Outbound {
                 }
                 Err(error) if is_final(&error) => {
                     tracing::warn!(%server, "a transaction was refused: {error}");
+                    if is_too_large(&error) && !load.messages.is_empty() {
+                        // The message is what is too large: no event is.
+                        load.rooms.clear();
+                        load.events.clear();
+                    }
                 }
                 Err(error) => {
                     self.fail(nid, failures, server, &error).await?;

@@ -126,7 +126,12 @@ impl Plan {
     pub(super) async fn insert_beforehand(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
         snapshot_table::insert(conn, &[&self.before]).await?;
         for chunk in self.remote_members.chunks(CHUNK) {
-            let rows: Vec<_> = chunk.iter().map(|row| (row, self.position)).collect();
+            let placed = |row| membership_table::Placed {
+                row,
+                position: self.position,
+                alone: false,
+            };
+            let rows: Vec<_> = chunk.iter().map(placed).collect();
             membership_table::upsert(conn, &rows).await?;
         }
         Ok(())
