@@ -19,36 +19,18 @@ pub struct Placed<'a> {
 /// Writes memberships; one row a user and room at the most. What is stored stays when it has overtaken a row that comes by
 /// itself ([`MembershipRow::is_overtaken_by`]): nobody else writes to this table meanwhile.
 pub async fn upsert(conn: &mut PgConnection, placed: &[Placed<'_>]) -> sqlx::Result<()> {
-    let rows: Vec<(&MembershipRow, Position)> = placed
-        .iter()
-        .map(|placed| (placed.row, placed.position))
-        .collect();
+    let rows = || placed.iter().map(|placed| placed.row);
+    let users: Vec<i64> = rows().map(|row| row.user.0).collect();
+    let rooms: Vec<i64> = rows().map(|row| row.room.0).collect();
+    let memberships: Vec<&str> = rows().map(|row| &*row.membership).collect();
+    let events: Vec<Option<i64>> = rows().map(|row| row.event.map(|nid| nid.0)).collect();
+    let senders: Vec<i64> = rows().map(|row| row.sender.0).collect();
+    let positions: Vec<i64> = placed.iter().map(|placed| placed.position.0).collect();
+    let stripped: Vec<Option<&str>> = rows().map(|row| row.stripped.as_deref()).collect();
+    let forgotten: Vec<bool> = rows().map(|row| row.forgotten).collect();
+    let names: Vec<Option<&str>> = rows().map(|row| row.display_name.as_deref()).collect();
+    let avatars: Vec<Option<&str>> = rows().map(|row| row.avatar_url.as_deref()).collect();
     let alone: Vec<bool> = placed.iter().map(|placed| placed.alone).collect();
-    let users: Vec<i64> = rows.iter().map(|(row, _)| row.user.0).collect();
-    let rooms: Vec<i64> = rows.iter().map(|(row, _)| row.room.0).collect();
-    let memberships: Vec<&str> = rows
-        .iter()
-        .map(|(row, _)| row.membership.as_str())
-        .collect();
-    let events: Vec<Option<i64>> = rows
-        .iter()
-        .map(|(row, _)| row.event.map(|nid| nid.0))
-        .collect();
-    let senders: Vec<i64> = rows.iter().map(|(row, _)| row.sender.0).collect();
-    let positions: Vec<i64> = rows.iter().map(|(_, position)| position.0).collect();
-    let stripped: Vec<Option<&str>> = rows
-        .iter()
-        .map(|(row, _)| row.stripped.as_deref())
-        .collect();
-    let forgotten: Vec<bool> = rows.iter().map(|(row, _)| row.forgotten).collect();
-    let names: Vec<Option<&str>> = rows
-        .iter()
-        .map(|(row, _)| row.display_name.as_deref())
-        .collect();
-    let avatars: Vec<Option<&str>> = rows
-        .iter()
-        .map(|(row, _)| row.avatar_url.as_deref())
-        .collect();
     sqlx::query!(
         "INSERT INTO membership (user_nid, room_nid, membership, event_nid, sender_nid, position, stripped, forgotten,
                                  display_name, avatar_url)
