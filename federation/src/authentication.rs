@@ -66,7 +66,7 @@ impl Claim {
     ///
     /// [`AuthenticationError::Missing`], [`AuthenticationError::Malformed`].
     pub fn read(headers: &http::HeaderMap) -> Result<Self, AuthenticationError> {
-        // A request may be signed with several keys, each in a header of its own; one is enough.
+        // A request may be signed with several keys, each in a header of its own: the first that can be read counts.
         let values = headers.get_all(header::AUTHORIZATION).iter();
         let mut failure = AuthenticationError::Missing;
         for value in values.take(MOST_HEADERS) {

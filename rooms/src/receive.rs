@@ -90,9 +90,8 @@ impl Rooms {
             Err(ReceiveError::NotInRoom) => {
                 let mut results = Vec::with_capacity(events.len());
                 for event in events {
-                    let receiving = self.receive_outside(room, event);
-                    let received = Budget::until(until).in_time(Box::pin(receiving)).await;
-                    results.push(received);
+                    let budget = Budget::until(until);
+                    results.push(self.receive_outside(room, event, &budget).await);
                 }
                 return results;
             }

@@ -1,5 +1,6 @@
 //! `/join`, `/rooms/{roomId}/join`, `leave`, `forget`, `invite`, `kick`, `ban`, `unban`, `/knock`
 
+use hearth_core::{RoomNid, UserNid};
 use hearth_store::{
     membership as membership_table,
     write::{MembershipRow, Write},
@@ -284,6 +285,22 @@ async fn a_forgotten_room_shows_no_event_any_more(pool: PgPool) {
     assert_eq!(status, OK);
 }
 
+/// A row that says no more than that a user is not in a room.
+fn gone(user: UserNid, room: RoomNid) -> MembershipRow {
+    MembershipRow {
+        user,
+        room,
+        membership: "leave".to_owned(),
+        event: None,
+        sender: user,
+        stripped: None,
+        forgotten: false,
+        display_name: None,
+        avatar_url: None,
+        words: Vec::new(),
+    }
+}
+
 /// What was decided on before a user came back does not take him out again.
 #[sqlx::test(migrator = "hearth_store::MIGRATOR")]
 async fn who_came_back_meanwhile_stays(pool: PgPool) {
@@ -302,18 +319,8 @@ async fn who_came_back_meanwhile_stays(pool: PgPool) {
     server.join(&bob, &room).await;
 
     for (event, forgotten) in [(left.event, true), (None, false)] {
-        let row = MembershipRow {
-            user,
-            room: left.room,
-            membership: left.membership.clone(),
-            event,
-            sender: user,
-            stripped: None,
-            forgotten,
-            display_name: None,
-            avatar_url: None,
-            words: Vec::new(),
-        };
+        let mut row = gone(user, left.room);
+        (row.event, row.forgotten) = (event, forgotten);
         let write = Write {
             memberships: vec![row],
             ..Write::default()
@@ -341,18 +348,7 @@ async fn whom_the_state_drops_is_out(pool: PgPool) {
         (row.room, row.position, row.membership)
     };
     let (room_nid, position, _) = joined(&mut conn).await;
-    let row = MembershipRow {
-        user,
-        room: room_nid,
-        membership: "leave".to_owned(),
-        event: None,
-        sender: user,
-        stripped: None,
-        forgotten: false,
-        display_name: None,
-        avatar_url: None,
-        words: Vec::new(),
-    };
+    let row = gone(user, room_nid);
 
     let mut write = async |alone| {
         let row = &row;

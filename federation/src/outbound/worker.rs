@@ -143,7 +143,7 @@ impl Outbound {
                 Ok(()) => {}
                 Err(error) if is_too_large(&error) && size != Size::SMALLEST => {
                     size = size.halved();
-                    self.give_back(nid, load);
+                    self.0.registry.give_back(nid, load.ephemera);
                     continue;
                 }
                 Err(error) if is_final(&error) => {
@@ -163,11 +163,6 @@ impl Outbound {
             failures = 0;
         }
         Ok(End::NotOurs)
-    }
-
-    /// What is short-lived waits for the next transaction.
-    fn give_back(&self, nid: DestinationNid, load: Load) {
-        self.0.registry.give_back(nid, load.ephemera);
     }
 
     /// Puts together what is sent next: events first, then messages to devices, then what is short-lived.

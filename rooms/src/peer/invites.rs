@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::{PeerError, ToldState, handed::Handed};
 use crate::{
     Rooms,
+    gaps::Budget,
     incoming::Incoming,
     receive::{ReceiveError, Received},
     residents::Invitation,
@@ -90,8 +91,10 @@ impl Rooms {
         &self,
         room: &Room,
         event: Incoming,
+        budget: &Budget,
     ) -> Result<Received, ReceiveError> {
-        let verified = self.verify(&room.rules, vec![event]).await.pop();
+        let verifying = async { Ok(self.verify(&room.rules, vec![event]).await) };
+        let verified = budget.in_time(verifying).await?.pop();
         let event = verified.ok_or(ReceiveError::NotInRoom)??;
         let user = refused(event.pdu(), &self.identity().server_name);
         let user = user.ok_or(ReceiveError::NotInRoom)?;
